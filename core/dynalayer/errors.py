@@ -1,0 +1,205 @@
+"""What can go wrong, one tree.
+
+::
+
+    LayerError
+    ├── InvalidInputError        what was given cannot be taken; nothing was written
+    │   ├── InvalidEventError    an event of a batch: its position is told
+    │   ├── InvalidValueError    a value that cannot be kept: its path is told
+    │   └── ConfigurationError   options that are wrong or do not go together
+    ├── EventLogError            the event log failed
+    │   ├── AppendError          says for each partition: written, not written, unknown
+    │   └── LayoutError          the log is not one, or has another layout version
+    ├── StorageError             the storage adapter failed
+    │   ├── SegmentMissingError  a segment that the head names is gone
+    │   └── SegmentCorruptError  a segment is truncated, rotten or a foreign file
+    ├── HistoryError             an as-of read reaches past what is kept, or past the newest version
+    ├── ConflictError            others moved the same partition on, again and again
+    ├── PluginError              a plugin broke, or does not fit
+    │   ├── PluginNotFoundError  nothing by that name is installed
+    │   └── PluginLoadError      it is installed, and its import failed
+    └── ClosedError              the layer was closed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+__all__ = [
+    "AppendError",
+    "ClosedError",
+    "ConfigurationError",
+    "ConflictError",
+    "EventLogError",
+    "HistoryError",
+    "InvalidEventError",
+    "InvalidInputError",
+    "InvalidValueError",
+    "LayerError",
+    "LayoutError",
+    "Outcome",
+    "PluginError",
+    "PluginLoadError",
+    "PluginNotFoundError",
+    "SegmentCorruptError",
+    "SegmentMissingError",
+    "StorageError",
+]
+
+Outcome = Literal["written", "not written", "unknown"]
+"""What is certain about one partition's part of a failed `set()`."""
+
+
+class LayerError(Exception):
+    """Root of every error that dynalayer raises on purpose.
+
+    Attributes:
+        message: What is wrong, and the way out.
+        operation: What was being done (`"set"`, `"get"`, `"sync"` …), or None.
+        partition: The partition concerned, or None.
+        adapter: Name of the storage adapter concerned, or None.
+        distribution: Name and version of the distribution that the adapter came with, or None.
+        retryable: Whether doing the same again can help without anything being mended.
+
+    The cause, where there is one, is `__cause__`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        operation: str | None = None,
+        partition: str | None = None,
+        adapter: str | None = None,
+        distribution: str | None = None,
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.operation = operation
+        self.partition = partition
+        self.adapter = adapter
+        self.distribution = distribution
+        self.retryable = retryable
+
+    def within(
+        self,
+        *,
+        operation: str | None = None,
+        partition: str | None = None,
+        adapter: str | None = None,
+        distribution: str | None = None,
+    ) -> Self:
+        """Fill in what the place that raised could not know; what is known already stays."""
+        self.operation = self.operation or operation
+        self.partition = partition if self.partition is None else self.partition
+        self.adapter = self.adapter or adapter
+        self.distribution = self.distribution or distribution
+        return self
+
+    def __str__(self) -> str:
+        facts: list[str] = []
+        if self.operation:
+            facts.append(f"operation: {self.operation}")
+        if self.partition is not None:
+            facts.append(f"partition: {self.partition!r}")
+        if self.adapter:
+            origin = f" from {self.distribution}" if self.distribution else ""
+            facts.append(f"adapter: {self.adapter}{origin}")
+        if self.retryable:
+            facts.append("trying again can help")
+        return f"{self.message} ({'; '.join(facts)})" if facts else self.message
+
+
+class InvalidInputError(LayerError, ValueError):
+    """What was given cannot be taken. Nothing was written."""
+
+
+class InvalidEventError(InvalidInputError):
+    """One event of a batch cannot be taken; nothing of the batch was written.
+
+    Attributes:
+        index: The event's position in the batch, from 0; None where there is no batch.
+    """
+
+    def __init__(self, message: str, *, index: int | None = None) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+class InvalidValueError(InvalidEventError):
+    """A value that cannot be kept exactly.
+
+    Attributes:
+        path: Where it stands in the item, for example `address.lines[2]`.
+        index: As in `InvalidEventError`.
+    """
+
+    def __init__(self, message: str, *, path: str, index: int | None = None) -> None:
+        super().__init__(message, index=index)
+        self.path = path
+
+
+class ConfigurationError(InvalidInputError):
+    """Options that are wrong in themselves or do not go together."""
+
+
+class EventLogError(LayerError):
+    """The event log failed; the cause says how."""
+
+
+class AppendError(EventLogError):
+    """A `set()` that was not written whole.
+
+    Attributes:
+        outcomes: For each partition of the batch, what is certain.
+    """
+
+    def __init__(self, message: str, *, outcomes: Mapping[str, Outcome], retryable: bool = False) -> None:
+        super().__init__(message, operation="set", retryable=retryable)
+        self.outcomes = dict(outcomes)
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"{partition!r}: {outcome}" for partition, outcome in self.outcomes.items())
+        return f"{super().__str__()} [{listed}]"
+
+
+class LayoutError(EventLogError):
+    """The event log is not one of ours, or is of a layout version that this release does not know."""
+
+
+class StorageError(LayerError):
+    """The storage adapter failed; the cause says how."""
+
+
+class SegmentMissingError(StorageError):
+    """A segment that the head names is gone from the store."""
+
+
+class SegmentCorruptError(StorageError):
+    """A segment is truncated, rotten, foreign, or not the one that the head names."""
+
+
+class HistoryError(LayerError):
+    """An as-of read reaches past what is kept, or names a version, moment or cursor that is not there."""
+
+
+class ConflictError(LayerError):
+    """Others moved the partition on at every one of a bounded number of tries. Nothing is lost."""
+
+
+class PluginError(LayerError):
+    """A plugin does not fit where it was asked for, or broke."""
+
+
+class PluginNotFoundError(PluginError):
+    """Nothing by that name is installed; the message lists what is."""
+
+
+class PluginLoadError(PluginError):
+    """A plugin is installed and could not be loaded; the cause says why."""
+
+
+class ClosedError(LayerError):
+    """The layer, or its event log, was closed."""

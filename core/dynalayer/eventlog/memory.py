@@ -1,0 +1,261 @@
+"""The event log in memory: the plainest one, and the model that the others are compared with."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from dynalayer.clock import INITIAL
+from dynalayer.errors import AppendError, ClosedError
+from dynalayer.eventlog.base import (
+    Appended,
+    Draft,
+    EventLog,
+    Head,
+    HeadMove,
+    LayerState,
+    Mark,
+    OldSegment,
+    PartitionState,
+    Record,
+    Run,
+    Unmarked,
+)
+
+__all__ = ["MemoryEventLog"]
+
+
+@dataclass(slots=True)
+class _Partition:
+    head: Head = field(default_factory=Head)
+    records: dict[int, Record] = field(default_factory=dict)
+    ttls: dict[int, int] = field(default_factory=dict)
+    version: int = 0
+    at: int = 0
+    events_total: int = 0
+    bytes_total: int = 0
+    old: dict[str, OldSegment] = field(default_factory=dict)
+    lease_owner: str = ""
+    lease_until: int = 0
+
+
+class MemoryEventLog(EventLog):
+    """An event log that lives as long as its object: for tests, trials and caches.
+
+    Args:
+        table: The layer's table.
+    """
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+        self.location = "memory:"
+        self.record_limit = 64 * 1024 * 1024
+        self._origin = secrets.token_hex(8)
+        self._lock = threading.RLock()
+        self._partitions: dict[str, _Partition] = {}
+        self._state = LayerState()
+        self._cursors: set[str] = set()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"MemoryEventLog(table={self.table!r})"
+
+    @property
+    def origin(self) -> str:
+        """See `EventLog`."""
+        return self._origin
+
+    def _of(self, partition: str) -> _Partition:
+        if self._closed:
+            raise ClosedError("the event log was closed")
+        return self._partitions.get(partition) or _Partition()
+
+    def append(self, drafts: Sequence[Draft]) -> tuple[Appended, ...]:
+        """See `EventLog`; here the partitions of one call are written together or not at all."""
+        with self._lock:
+            for draft in drafts:
+                self._of(draft.partition)
+                if len(draft.payload) > self.record_limit:
+                    raise AppendError(
+                        f"a record of {len(draft.payload)} bytes; at most {self.record_limit} are possible",
+                        outcomes={each.partition: "not written" for each in drafts},
+                    )
+            appended = tuple(self._append(draft) for draft in drafts)
+            count = sum(draft.count for draft in drafts)
+            self._state = replace(self._state, appended=self._state.appended + count, last_appended=count)
+            return appended
+
+    def _append(self, draft: Draft) -> Appended:
+        kept = self._partitions.setdefault(draft.partition, _Partition())
+        kept.version += 1
+        kept.at = max(kept.at, draft.at)
+        kept.events_total += draft.count
+        kept.bytes_total += len(draft.payload)
+        kept.records[kept.version] = Record(
+            version=kept.version,
+            kind=draft.kind,
+            nonce=draft.nonce,
+            at=kept.at,
+            count=draft.count,
+            retention=draft.retention,
+            payload=draft.payload,
+            events_total=kept.events_total,
+            bytes_total=kept.bytes_total,
+            cursor=INITIAL,
+        )
+        return Appended(draft.partition, kept.version, kept.at)
+
+    def read(self, partition: str, after: int, *, max_bytes: int | None = None) -> Run:
+        """See `EventLog`."""
+        with self._lock:
+            kept = self._of(partition)
+            records: list[Record] = []
+            size = 0
+            for version in sorted(version for version in kept.records if version > after):
+                if max_bytes is not None and size >= max_bytes:
+                    return Run(tuple(records), kept.head, complete=False)
+                records.append(kept.records[version])
+                size += len(kept.records[version].payload)
+            return Run(tuple(records), kept.head)
+
+    def head(self, partition: str) -> Head:
+        """See `EventLog`."""
+        with self._lock:
+            return self._of(partition).head
+
+    def move_head(self, partition: str, move: HeadMove) -> bool:
+        """See `EventLog`."""
+        with self._lock:
+            kept = self._of(partition)
+            if kept.head.revision != move.expected:
+                return False
+            self._partitions[partition] = kept
+            kept.head = move.head
+            for old in move.retired:
+                kept.old[old.segment.ref] = old
+            if move.folded:
+                self._count_sync(move.head.cursor, move.folded)
+            return True
+
+    def _count_sync(self, cursor: str, folded: int) -> None:
+        state = self._state
+        known = cursor in self._cursors
+        self._cursors.add(cursor)
+        self._state = replace(
+            state,
+            folded=state.folded + folded,
+            cursor=max(cursor, state.cursor) if state.cursor != INITIAL else cursor,
+            synced_times=state.synced_times + (0 if known else 1),
+            synced_last_total=folded + (state.synced_last_total if known else 0),
+        )
+
+    def unmarked(self, partition: str, through: int, limit: int) -> tuple[Unmarked, ...]:
+        """See `EventLog`."""
+        with self._lock:
+            records = self._of(partition).records
+            found = [
+                Unmarked(version, records[version].nonce, records[version].retention)
+                for version in sorted(records)
+                if version <= through and records[version].cursor == INITIAL
+            ]
+            return tuple(found[:limit])
+
+    def mark(self, partition: str, marks: Sequence[Mark]) -> None:
+        """See `EventLog`."""
+        with self._lock:
+            kept = self._of(partition)
+            for mark in marks:
+                record = kept.records.get(mark.version)
+                if record and record.nonce == mark.nonce and record.cursor == INITIAL:
+                    kept.records[mark.version] = replace(record, cursor=mark.cursor)
+                    kept.ttls[mark.version] = mark.ttl
+
+    def pending(self) -> tuple[str, ...]:
+        """See `EventLog`."""
+        with self._lock:
+            return tuple(
+                sorted(
+                    partition
+                    for partition, kept in self._partitions.items()
+                    if any(record.cursor == INITIAL for record in kept.records.values())
+                )
+            )
+
+    def partitions(self) -> tuple[str, ...]:
+        """See `EventLog`."""
+        with self._lock:
+            return tuple(sorted(self._partitions))
+
+    def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
+        """See `EventLog`."""
+        with self._lock:
+            kept = self._of(partition)
+            if kept.lease_owner not in ("", owner) and kept.lease_until > now:
+                return False
+            kept.lease_owner, kept.lease_until = owner, until
+            return True
+
+    def release(self, partition: str, owner: str) -> None:
+        """See `EventLog`."""
+        with self._lock:
+            kept = self._of(partition)
+            if kept.lease_owner == owner:
+                kept.lease_owner = ""
+
+    def old_segments(self, partition: str) -> tuple[OldSegment, ...]:
+        """See `EventLog`."""
+        with self._lock:
+            return tuple(sorted(self._of(partition).old.values(), key=lambda old: old.segment.to_version))
+
+    def forget_old_segments(self, partition: str, refs: Sequence[str]) -> None:
+        """See `EventLog`."""
+        with self._lock:
+            for ref in refs:
+                self._of(partition).old.pop(ref, None)
+
+    def expire(self, now: int, limit: int) -> int:
+        """See `EventLog`."""
+        with self._lock:
+            due = [
+                (kept, version)
+                for kept in self._partitions.values()
+                for version, ttl in kept.ttls.items()
+                if ttl * 1_000_000 <= now
+            ][:limit]
+            for kept, version in due:
+                del kept.ttls[version], kept.records[version]
+            return len(due)
+
+    def knows_cursor(self, cursor: str) -> bool:
+        """See `EventLog`."""
+        with self._lock:
+            return cursor in self._cursors
+
+    def partition_state(self, partition: str) -> PartitionState:
+        """See `EventLog`."""
+        with self._lock:
+            kept = self._of(partition)
+            pending = kept.version > kept.head.version
+            newest = kept.records.get(kept.version)
+            oldest = kept.records.get(kept.head.version + 1)
+            return PartitionState(
+                partition=partition,
+                head=kept.head,
+                version=kept.version,
+                events_total=kept.events_total,
+                bytes_total=kept.bytes_total,
+                last_count=newest.count if pending and newest else 0,
+                pending_since=oldest.at if pending and oldest else None,
+            )
+
+    def layer_state(self) -> LayerState:
+        """See `EventLog`."""
+        with self._lock:
+            return self._state
+
+    def close(self) -> None:
+        """See `EventLog`; what it held is gone."""
+        with self._lock:
+            self._closed = True

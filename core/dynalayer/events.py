@@ -1,0 +1,258 @@
+"""Events: what a caller gives, checked once; what a record keeps of them, packed; what a caller gets back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+import orjson
+import zstandard
+
+from dynalayer.errors import ConfigurationError, InvalidEventError, InvalidInputError, InvalidValueError
+from dynalayer.values import UNDECODABLE, Item, copy_item, identifier_text, item_from_json, item_to_json
+
+__all__ = [
+    "MAX_PARTITION_BYTES",
+    "Change",
+    "ChangeType",
+    "Event",
+    "EventReader",
+    "ItemFunction",
+    "check_partition",
+    "check_table",
+    "pack",
+    "unpack",
+]
+
+ChangeType = Literal["PUT", "UPDATE", "DELETE"]
+_TYPES: tuple[ChangeType, ...] = get_args(ChangeType)
+
+ItemFunction = str | Callable[[Item], object]
+"""An attribute's name, or a function of the item."""
+
+MAX_PARTITION_BYTES = 512
+"""How long a partition's name may be, in bytes of UTF-8."""
+
+_TABLE = re.compile(r"[A-Za-z0-9_.-]{1,255}")
+_KEYS = ("type", "item", "partition", "id", "sort", "table")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change, as `set()` returns and `history()` lists it.
+
+    Attributes:
+        type: `"PUT"`, `"UPDATE"` or `"DELETE"`.
+        item: The full item after the change; for DELETE what the caller gave to identify it.
+        id: The item's unique identifier within its partition.
+        partition: The partition.
+        version: The version of the record that holds the event; events of one `set()` share it.
+        cursor: `"__INITIAL__"` while pending, then the ISO 8601 UTC time of the sync that folded it.
+        at: When it was appended; never earlier than the record before it.
+    """
+
+    type: ChangeType
+    item: Item
+    id: str
+    partition: str
+    version: int
+    cursor: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An event as a record keeps it: where it stands is the record's own matter."""
+
+    type: ChangeType
+    id: str
+    item: Item
+
+
+def check_table(table: object) -> str:
+    """The layer's table name, or a `ConfigurationError`."""
+    if not isinstance(table, str) or not _TABLE.fullmatch(table):
+        raise ConfigurationError(f"table={table!r} is no table name: 1 to 255 of A-Z a-z 0-9 _ . -")
+    return table
+
+
+def check_partition(partition: object) -> str:
+    """A partition's name.
+
+    Raises:
+        InvalidInputError: It is no text, no Unicode text, or too long.
+    """
+    if not isinstance(partition, str):
+        raise InvalidInputError(f"a partition is text, not {type(partition).__name__} ({partition!r:.100})")
+    try:
+        size = len(partition.encode())
+    except UnicodeEncodeError:
+        raise InvalidInputError(
+            f"partition {partition!r:.100} holds a lone surrogate, which is no Unicode text"
+        ) from None
+    if size > MAX_PARTITION_BYTES:
+        raise InvalidInputError(
+            f"partition {partition[:40]!r}… is {size} bytes of UTF-8; at most {MAX_PARTITION_BYTES} are possible"
+        )
+    return partition
+
+
+class EventReader:
+    """Turns what callers give as events into changes of partitions, and refuses what cannot be one.
+
+    Args:
+        table: The layer's table.
+        get_id: Attribute or function that tells an item's identifier; None: each event says it.
+        get_partition: The same for its partition; None: each event says it, or it is `""`.
+    """
+
+    def __init__(self, table: str, get_id: ItemFunction | None, get_partition: ItemFunction | None) -> None:
+        self._table = table
+        self._get_id = get_id
+        self._get_partition = get_partition
+
+    def read(self, event: object, index: int) -> tuple[str, Change]:
+        """One event's partition and change; the change shares nothing mutable with what was given.
+
+        Raises:
+            InvalidEventError: What is wrong, and with which event of the batch.
+        """
+        try:
+            return self._read(event)
+        except InvalidValueError as error:
+            raise InvalidValueError(f"event {index}: {error.message}", path=error.path, index=index) from error
+        except InvalidInputError as error:
+            raise InvalidEventError(f"event {index}: {error.message}", index=index) from error
+
+    def _read(self, event: object) -> tuple[str, Change]:
+        if not isinstance(event, Mapping):
+            raise InvalidInputError(
+                f"an event is a mapping with 'type' and 'item', not {type(event).__name__} ({event!r:.100})"
+            )
+        for key in event:
+            if key not in _KEYS:
+                raise InvalidInputError(f"unknown key {key!r:.100}; an event has: {', '.join(_KEYS)}")
+        change_type = event.get("type")
+        if change_type not in _TYPES:
+            raise InvalidInputError(f"type {change_type!r:.100} is none of {', '.join(_TYPES)}")
+        if "item" not in event:
+            raise InvalidInputError("it has no 'item'")
+        if event.get("table", self._table) != self._table:
+            raise InvalidInputError(f"it is for table {event['table']!r:.100}; this layer's is {self._table!r}")
+        item = event["item"]
+        item_to_json(item)
+        item = copy_item(item)
+        return self._partition_of(item, event), Change(change_type, self._id_of(item, event), item)
+
+    def partition_of(self, item: Item) -> str:
+        """An item's partition by the layer's own function; `""` where partitions are not used."""
+        return self._partition_of(item, {})
+
+    def id_of(self, item: Item) -> str:
+        """An item's identifier by the layer's own function."""
+        return self._id_of(item, {})
+
+    def _partition_of(self, item: Item, event: Mapping[str, Any]) -> str:
+        given = event.get("partition")
+        if given is not None:
+            check_partition(given)
+        if self._get_partition is None:
+            return given if given is not None else ""
+        partition = check_partition(_ask(self._get_partition, item, "partition"))
+        if given is not None and given != partition:
+            raise InvalidInputError(f"it says partition {given!r:.100}, its item belongs to {partition!r:.100}")
+        return partition
+
+    def _id_of(self, item: Item, event: Mapping[str, Any]) -> str:
+        given = [_check_id(event[key], f"{key!r}") for key in ("id", "sort") if event.get(key) is not None]
+        if self._get_id is None:
+            if not given:
+                raise InvalidInputError(
+                    "it has no 'id', and the layer was given no get_item_unique_identifier to ask"
+                )
+            identifier = given[0]
+        else:
+            identifier = _check_id(_ask(self._get_id, item, "identifier"), "its item's identifier")
+        for other in given:
+            if other != identifier:
+                raise InvalidInputError(f"it says id {other!r:.100}, its item is {identifier!r:.100}")
+        return identifier
+
+
+def _ask(function: ItemFunction, item: Item, what: str) -> object:
+    if isinstance(function, str):
+        if function not in item:
+            raise InvalidInputError(f"its item has no attribute {function!r}, which is its {what}")
+        return item[function]
+    try:
+        return function(item)
+    except Exception as error:
+        raise InvalidInputError(
+            f"the function for an item's {what} raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _check_id(value: object, what: str) -> str:
+    text = identifier_text(value)
+    if text is None:
+        raise InvalidInputError(
+            f"{what} is {type(value).__name__} ({value!r:.100}); an identifier is text or a whole number"
+        )
+    if not text:
+        raise InvalidInputError(f"{what} is empty; an identifier is never empty")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidInputError(f"{what} holds a lone surrogate, which is no Unicode text") from None
+    return text
+
+
+# A packed record is one byte that says how, then a JSON array of [type, id, item].
+_PLAIN, _ZSTD = b"J", b"Z"
+_WORTH_COMPRESSING = 256  # below, zstd's frame eats what it saves
+
+
+def pack(changes: Sequence[Change]) -> bytes:
+    """Changes as the bytes of a record; compressed when it pays."""
+    plain = orjson.dumps([(change.type, change.id, item_to_json(change.item)) for change in changes])
+    if len(plain) >= _WORTH_COMPRESSING:
+        compressed = zstandard.ZstdCompressor(level=3).compress(plain)
+        if len(compressed) < len(plain) * 0.9:
+            return _ZSTD + compressed
+    return _PLAIN + plain
+
+
+def unpack(packed: bytes, limit: int) -> list[Change]:
+    """What `pack` packed.
+
+    Args:
+        packed: The bytes of a record.
+        limit: Bytes of JSON above which they are refused, so that rotten bytes cannot fill the memory.
+
+    Raises:
+        ValueError: They are no packed record.
+    """
+    how, body = packed[:1], packed[1:]
+    if how == _ZSTD:
+        try:
+            size = zstandard.frame_content_size(body)
+            if not 0 <= size <= limit:
+                raise ValueError(f"a record of {size} bytes; at most {limit} are possible")
+            body = zstandard.ZstdDecompressor().decompress(body, max_output_size=limit)
+        except zstandard.ZstdError as error:
+            raise ValueError(f"no zstd frame: {error}") from error
+    elif how != _PLAIN:
+        raise ValueError(f"an unknown packing {how!r}")
+    try:
+        changes = []
+        for change_type, identifier, item in orjson.loads(body):
+            if change_type not in _TYPES or type(identifier) is not str:
+                raise ValueError(f"no change: {change_type!r:.50} {identifier!r:.50}")
+            changes.append(Change(change_type, identifier, item_from_json(item)))
+    except UNDECODABLE as error:
+        raise ValueError(f"no packed record: {error}") from error
+    return changes

@@ -1,0 +1,183 @@
+"""Segments: immutable stored files of one partition, and their JSON codec.
+
+The codec writes JSON Lines that describe themselves: a header line, then a line an entry, sorted by id::
+
+    {"dynalayer":"segment","format":1,"kind":"base","table":"users","partition":"eu",…,"entries":2,"hash":"…"}
+    {"id":"user-1","item":{"sk":"user-1","state":"active"}}
+    {"id":"user-2","item":{"sk":"user-2","balance":{"$decimal":"1.50"}}}
+
+A delta also has lines `{"id":"user-3","deleted":true}`. The same content gives the same bytes, but for the name and
+the origin in the header. Where it pays the whole is one zstd frame, which `zstdcat` shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+import zstandard
+
+from dynalayer.bulk import paused_collector
+from dynalayer.errors import SegmentCorruptError
+from dynalayer.values import UNDECODABLE, Item, item_from_json, item_to_json
+
+__all__ = ["FORMAT", "Segment", "SegmentKind", "fresh_name"]
+
+SegmentKind = Literal["base", "delta"]
+
+FORMAT = 1
+"""Version of the JSON codec's layout."""
+
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_WORTH_COMPRESSING = 1024  # below, a file takes a block of the disk either way, and plain text is easier to read
+
+
+def fresh_name(kind: SegmentKind, to_version: int) -> str:
+    """A name that no segment has had; names of one partition sort by version."""
+    return f"{to_version:020d}-{kind}-{secrets.token_hex(8)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One immutable part of a partition's snapshot, as adapters take and give it.
+
+    Attributes:
+        table: The layer's table.
+        partition: The partition.
+        origin: Identity of the event log whose layer wrote it.
+        kind: `"base"`: every item at `to_version`; `"delta"`: net changes from `from_version` to `to_version`.
+        from_version: The version it starts after; 0 for a base.
+        to_version: The version it holds the state of.
+        items: Identifier to item: all of them for a base, the ones set for a delta.
+        deleted: Identifiers that the delta removes; empty for a base.
+        name: Fresh for each segment written, 60 characters of `0-9 a-z -` at most; adapters that need a name for
+            what they store take this one, so that a put tried twice is one object.
+    """
+
+    table: str
+    partition: str
+    origin: str
+    kind: SegmentKind
+    from_version: int
+    to_version: int
+    items: Mapping[str, Item]
+    deleted: frozenset[str] = field(default_factory=frozenset)
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", fresh_name(self.kind, self.to_version))
+
+    @property
+    def entries(self) -> int:
+        """How many identifiers it speaks of."""
+        return len(self.items) + len(self.deleted)
+
+    def to_bytes(self) -> bytes:
+        """The segment by the JSON codec; canonical, and compressed when it pays."""
+        with paused_collector():
+            lines = self._lines()
+        body = b"".join(lines)
+        header: dict[str, Any] = {
+            "dynalayer": "segment",
+            "format": FORMAT,
+            "kind": self.kind,
+            "table": self.table,
+            "partition": self.partition,
+            "from": self.from_version,
+            "to": self.to_version,
+            "entries": self.entries,
+            "name": self.name,
+            "origin": self.origin,
+        }
+        header["hash"] = _hash(header, body)
+        plain = orjson.dumps(header) + b"\n" + body
+        if len(plain) > _WORTH_COMPRESSING:
+            compressed = zstandard.ZstdCompressor(level=3).compress(plain)
+            if len(compressed) < len(plain) * 0.9:
+                return compressed
+        return plain
+
+    def _lines(self) -> list[bytes]:
+        options = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+        items = self.items
+        if not self.deleted:
+            return [orjson.dumps({"id": key, "item": item_to_json(items[key])}, option=options) for key in sorted(items)]
+        lines = []
+        for key in sorted([*items, *self.deleted]):
+            entry = {"id": key, "deleted": True} if key in self.deleted else {"id": key, "item": item_to_json(items[key])}
+            lines.append(orjson.dumps(entry, option=options))
+        return lines
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, source: str) -> Segment:
+        """A segment as `to_bytes` wrote it, every byte checked against the hash in its header.
+
+        Args:
+            data: The bytes.
+            source: Where they are from (a path, a URL), for errors.
+
+        Raises:
+            SegmentCorruptError: Truncated, rotten, foreign, or of a newer format; names the source.
+        """
+        try:
+            with paused_collector():
+                return cls._decode(_decompressed(data))
+        except SegmentCorruptError as error:
+            raise SegmentCorruptError(f"{source}: {error.message}") from error
+        except UNDECODABLE as error:
+            raise SegmentCorruptError(f"{source} is corrupt: {error}") from error
+
+    @classmethod
+    def _decode(cls, plain: bytes) -> Segment:
+        first, _, body = plain.partition(b"\n")
+        header = orjson.loads(first) if first.startswith(b"{") else None
+        if type(header) is not dict or header.get("dynalayer") != "segment":
+            raise SegmentCorruptError("this is no dynalayer segment")
+        if header["format"] != FORMAT:
+            raise SegmentCorruptError(
+                f"segment format {header['format']!r}; this release reads format {FORMAT}: a newer dynalayer wrote it"
+            )
+        stated = header.pop("hash", None)
+        if stated != _hash(header, body):
+            raise SegmentCorruptError("the content does not match its hash: the file is corrupt or truncated")
+        # JSON text holds no raw line breaks, so the lines are the elements of one array: parsed at once, 3 times faster.
+        entries = orjson.loads(b"[" + body.rstrip(b"\n").replace(b"\n", b",") + b"]")
+        if len(entries) != header["entries"]:
+            raise SegmentCorruptError(f"{len(entries)} entries where the header counts {header['entries']}")
+        return cls(
+            table=header["table"],
+            partition=header["partition"],
+            origin=header["origin"],
+            kind=header["kind"],
+            from_version=header["from"],
+            to_version=header["to"],
+            items={entry["id"]: item_from_json(entry["item"]) for entry in entries if "item" in entry},
+            deleted=frozenset(entry["id"] for entry in entries if "item" not in entry),
+            name=header["name"],
+        )
+
+
+def _hash(header: Mapping[str, Any], body: bytes) -> str:
+    digest = hashlib.blake2b(orjson.dumps(header, option=orjson.OPT_SORT_KEYS), digest_size=16)
+    digest.update(b"\n")
+    digest.update(body)
+    return digest.hexdigest()
+
+
+def _decompressed(data: bytes) -> bytes:
+    if not data.startswith(_ZSTD_MAGIC):
+        return data
+    # Streaming: it allocates what it really decodes, whatever size a rotten frame header claims.
+    stream = zstandard.ZstdDecompressor().decompressobj()
+    try:
+        plain = stream.decompress(data)
+    except zstandard.ZstdError as error:
+        raise SegmentCorruptError(f"the file is corrupt: {error}") from error
+    if not stream.eof or stream.unused_data:
+        raise SegmentCorruptError("the file is truncated" if not stream.eof else "bytes follow the segment's end")
+    return plain
