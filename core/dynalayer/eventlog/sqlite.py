@@ -1,0 +1,395 @@
+"""The event log in one SQLite file: the embedded default.
+
+Several processes use it at once. Tail and put are one transaction, so that an append can meet no taken slot; all
+partitions of one `set()` are written together or not at all.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+
+from dynalayer.clock import INITIAL, MICROSECONDS
+from dynalayer.errors import AppendError, EventLogError
+from dynalayer.eventlog.base import (
+    Appended,
+    Draft,
+    EventLog,
+    Head,
+    HeadMove,
+    LayerState,
+    Mark,
+    OldSegment,
+    PartitionState,
+    Record,
+    RecordKind,
+    Run,
+    SegmentRef,
+    Unmarked,
+)
+from dynalayer.eventlog.sqlite_file import SQLiteFile
+
+__all__ = ["SQLiteEventLog"]
+
+_RECORD = "version, kind, nonce, at, count, retention, payload, events_total, bytes_total, cursor"
+
+
+class SQLiteEventLog(EventLog):
+    """An event log in a SQLite file, write-ahead logged and fully synchronous.
+
+    Args:
+        path: The file; made, with its folder, when it is not there.
+        table: The layer's table. Layers of several tables may share one file.
+
+    Raises:
+        LayoutError: The file is something else, or of another layout version.
+        EventLogError: It cannot be opened or made.
+    """
+
+    def __init__(self, path: str | Path, table: str) -> None:
+        self.table = table
+        self.location = f"sqlite:{path}"
+        self.record_limit = 64 * 1024 * 1024
+        # Absolute, so that the process may change its folder afterwards.
+        self._file = SQLiteFile(Path(path).absolute())
+        try:
+            with self._file.writing() as db:
+                db.execute(
+                    "INSERT INTO layers (name, origin) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                    (table, secrets.token_hex(8)),
+                )
+                self._layer, self._origin = db.execute(
+                    "SELECT id, origin FROM layers WHERE name = ?", (table,)
+                ).fetchone()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"SQLiteEventLog({str(self._file.path)!r}, table={self.table!r})"
+
+    @property
+    def origin(self) -> str:
+        """See `EventLog`."""
+        return str(self._origin)
+
+    def append(self, drafts: Sequence[Draft]) -> tuple[Appended, ...]:
+        """See `EventLog`; here the partitions of one call are written together or not at all."""
+        for draft in drafts:
+            if len(draft.payload) > self.record_limit:
+                raise AppendError(
+                    f"a record of {len(draft.payload)} bytes; at most {self.record_limit} are possible",
+                    outcomes={each.partition: "not written" for each in drafts},
+                )
+        committing = False
+        try:
+            with self._file.writing() as db:
+                appended = tuple(self._append(db, draft) for draft in drafts)
+                count = sum(draft.count for draft in drafts)
+                db.execute(
+                    "UPDATE layers SET appended = appended + ?, last_appended = ? WHERE id = ?",
+                    (count, count, self._layer),
+                )
+                committing = True
+        except EventLogError as error:
+            # A commit that fails may have reached the disk all the same: the nonce tells.
+            written = self._has_nonce(drafts) if committing else False
+            if written:
+                return tuple(self._where(draft) for draft in drafts)
+            outcome = "not written" if written is False else "unknown"
+            raise AppendError(
+                error.message,
+                outcomes={draft.partition: outcome for draft in drafts},
+                retryable=error.retryable,
+            ) from error
+        return appended
+
+    def _append(self, db: sqlite3.Connection, draft: Draft) -> Appended:
+        db.execute(
+            "INSERT INTO partitions (layer, name) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            (self._layer, draft.partition),
+        )
+        row = db.execute(
+            "UPDATE partitions SET version = version + 1, at = max(at, ?), events_total = events_total + ?, "
+            "bytes_total = bytes_total + ? WHERE layer = ? AND name = ? "
+            "RETURNING id, version, at, events_total, bytes_total",
+            (draft.at, draft.count, len(draft.payload), self._layer, draft.partition),
+        ).fetchone()
+        partition, version, at, events_total, bytes_total = row
+        db.execute(
+            f"INSERT INTO records (partition, {_RECORD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 -- a constant
+            (
+                partition,
+                version,
+                draft.kind,
+                draft.nonce,
+                at,
+                draft.count,
+                draft.retention,
+                draft.payload,
+                events_total,
+                bytes_total,
+                INITIAL,
+            ),
+        )
+        return Appended(draft.partition, version, at)
+
+    def _has_nonce(self, drafts: Sequence[Draft]) -> bool | None:
+        """Whether a failed commit was written after all; None where that cannot be told."""
+        try:
+            return all(self._find(draft) for draft in drafts)
+        except EventLogError:
+            return None
+
+    def _where(self, draft: Draft) -> Appended:
+        found = self._find(draft)
+        if found is None:  # pragma: no cover -- nothing deletes a pending record
+            raise EventLogError(f"the record just written to {self.location} is gone", partition=draft.partition)
+        return Appended(draft.partition, *found)
+
+    def _find(self, draft: Draft) -> tuple[int, int] | None:
+        with self._file.reading() as db:
+            found: tuple[int, int] | None = db.execute(
+                "SELECT r.version, r.at FROM records r JOIN partitions p ON p.id = r.partition "
+                "WHERE p.layer = ? AND p.name = ? AND r.nonce = ? ORDER BY r.version DESC LIMIT 1",
+                (self._layer, draft.partition, draft.nonce),
+            ).fetchone()
+            return found
+
+    def read(self, partition: str, after: int, *, max_bytes: int | None = None) -> Run:
+        """See `EventLog`; the records and the head are of one moment."""
+        with self._file.reading() as db:
+            row = self._row(db, partition)
+            if row is None:
+                return Run((), Head())
+            key, head = row
+            records: list[Record] = []
+            size = 0
+            found = db.execute(
+                f"SELECT {_RECORD} FROM records WHERE partition = ? AND version > ? ORDER BY version",  # noqa: S608 -- a constant
+                (key, after),
+            )
+            for version, kind, *rest in found:
+                if max_bytes is not None and size >= max_bytes:
+                    return Run(tuple(records), head, complete=False)
+                record = Record(version, RecordKind(kind), *rest)
+                records.append(record)
+                size += len(record.payload)
+            return Run(tuple(records), head)
+
+    def _row(self, db: sqlite3.Connection, partition: str) -> tuple[int, Head] | None:
+        row = db.execute(
+            "SELECT id, head FROM partitions WHERE layer = ? AND name = ?", (self._layer, partition)
+        ).fetchone()
+        if row is None:
+            return None
+        key, head = row
+        return key, self._head_from(head, partition)
+
+    def _head_from(self, head: str | None, partition: str) -> Head:
+        if head is None:
+            return Head()
+        try:
+            return Head.from_json(head)
+        except ValueError as error:
+            raise EventLogError(
+                f"the head in {self.location} is damaged: {error}; restore the log from a copy", partition=partition
+            ) from error
+
+    def head(self, partition: str) -> Head:
+        """See `EventLog`."""
+        with self._file.reading() as db:
+            row = self._row(db, partition)
+        return row[1] if row else Head()
+
+    def move_head(self, partition: str, move: HeadMove) -> bool:
+        """See `EventLog`."""
+        with self._file.writing() as db:
+            row = db.execute(
+                "UPDATE partitions SET revision = ?, head = ? WHERE layer = ? AND name = ? AND revision = ? RETURNING id",
+                (
+                    move.head.revision,
+                    move.head.to_json().decode(),
+                    self._layer,
+                    partition,
+                    move.expected,
+                ),
+            ).fetchone()
+            if row is None:
+                return False
+            db.executemany(
+                "INSERT OR REPLACE INTO old_segments (partition, ref, segment, to_version, retired_at, keep_until) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        row[0],
+                        old.segment.ref,
+                        orjson.dumps(old.segment).decode(),
+                        old.segment.to_version,
+                        old.retired_at,
+                        old.keep_until,
+                    )
+                    for old in move.retired
+                ],
+            )
+            if move.folded:
+                self._count_sync(db, move.head.cursor, move.folded)
+            return True
+
+    def _count_sync(self, db: sqlite3.Connection, cursor: str, folded: int) -> None:
+        added = db.execute(
+            "INSERT INTO syncs (layer, cursor) VALUES (?, ?) ON CONFLICT DO NOTHING", (self._layer, cursor)
+        ).rowcount
+        db.execute(
+            "UPDATE layers SET folded = folded + :folded, synced_times = synced_times + :added, "
+            "synced_last_total = :folded + CASE WHEN :added THEN 0 ELSE synced_last_total END, "
+            "cursor = CASE WHEN cursor = :initial THEN :cursor ELSE max(cursor, :cursor) END WHERE id = :layer",
+            {"folded": folded, "added": added, "initial": INITIAL, "cursor": cursor, "layer": self._layer},
+        )
+
+    def unmarked(self, partition: str, through: int, limit: int) -> tuple[Unmarked, ...]:
+        """See `EventLog`."""
+        with self._file.reading() as db:
+            found = db.execute(
+                "SELECT r.version, r.nonce, r.retention FROM records r JOIN partitions p ON p.id = r.partition "
+                "WHERE p.layer = ? AND p.name = ? AND r.cursor = '__INITIAL__' AND r.version <= ? "
+                "ORDER BY r.version LIMIT ?",
+                (self._layer, partition, through, limit),
+            )
+            return tuple(Unmarked(*row) for row in found)
+
+    def mark(self, partition: str, marks: Sequence[Mark]) -> None:
+        """See `EventLog`."""
+        with self._file.writing() as db:
+            row = self._row(db, partition)
+            if row is None:
+                return
+            db.executemany(
+                "UPDATE records SET cursor = ?, ttl = ? "
+                "WHERE partition = ? AND version = ? AND nonce = ? AND cursor = '__INITIAL__'",
+                [(mark.cursor, mark.ttl, row[0], mark.version, mark.nonce) for mark in marks],
+            )
+
+    def pending(self) -> tuple[str, ...]:
+        """See `EventLog`."""
+        return self._names(
+            "SELECT name FROM partitions p WHERE layer = ? AND EXISTS "
+            "(SELECT 1 FROM records WHERE partition = p.id AND cursor = '__INITIAL__')"
+        )
+
+    def partitions(self) -> tuple[str, ...]:
+        """See `EventLog`."""
+        return self._names("SELECT name FROM partitions WHERE layer = ? AND version > 0")
+
+    def _names(self, query: str) -> tuple[str, ...]:
+        with self._file.reading() as db:
+            return tuple(sorted(name for (name,) in db.execute(query, (self._layer,))))
+
+    def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
+        """See `EventLog`."""
+        with self._file.writing() as db:
+            taken = db.execute(
+                "UPDATE partitions SET lease_owner = ?, lease_until = ? WHERE layer = ? AND name = ? "
+                "AND (lease_owner IN ('', ?) OR lease_until <= ?)",
+                (owner, until, self._layer, partition, owner, now),
+            ).rowcount
+            if taken:
+                return True
+            return self._row(db, partition) is None
+
+    def release(self, partition: str, owner: str) -> None:
+        """See `EventLog`."""
+        with self._file.writing() as db:
+            db.execute(
+                "UPDATE partitions SET lease_owner = '' WHERE layer = ? AND name = ? AND lease_owner = ?",
+                (self._layer, partition, owner),
+            )
+
+    def old_segments(self, partition: str) -> tuple[OldSegment, ...]:
+        """See `EventLog`."""
+        with self._file.reading() as db:
+            found = db.execute(
+                "SELECT o.segment, o.retired_at, o.keep_until FROM old_segments o "
+                "JOIN partitions p ON p.id = o.partition WHERE p.layer = ? AND p.name = ? ORDER BY o.to_version",
+                (self._layer, partition),
+            )
+            return tuple(
+                OldSegment(SegmentRef(**orjson.loads(segment)), retired_at, keep_until)
+                for segment, retired_at, keep_until in found
+            )
+
+    def forget_old_segments(self, partition: str, refs: Sequence[str]) -> None:
+        """See `EventLog`."""
+        with self._file.writing() as db:
+            row = self._row(db, partition)
+            if row is not None:
+                db.executemany(
+                    "DELETE FROM old_segments WHERE partition = ? AND ref = ?", [(row[0], ref) for ref in refs]
+                )
+
+    def expire(self, now: int, limit: int) -> int:
+        """See `EventLog`; records of every layer in the file are looked at."""
+        with self._file.reading() as db:
+            due = db.execute("SELECT 1 FROM records WHERE ttl <= ? LIMIT 1", (now // MICROSECONDS,)).fetchone()
+        if due is None:
+            return 0
+        with self._file.writing() as db:
+            return db.execute(
+                "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE ttl <= ? ORDER BY ttl LIMIT ?)",
+                (now // MICROSECONDS, limit),
+            ).rowcount
+
+    def knows_cursor(self, cursor: str) -> bool:
+        """See `EventLog`."""
+        with self._file.reading() as db:
+            found = db.execute(
+                "SELECT 1 FROM syncs WHERE layer = ? AND cursor = ?", (self._layer, cursor)
+            ).fetchone()
+            return found is not None
+
+    def partition_state(self, partition: str) -> PartitionState:
+        """See `EventLog`."""
+        with self._file.reading() as db:
+            row = db.execute(
+                "SELECT id, head, version, events_total, bytes_total FROM partitions WHERE layer = ? AND name = ?",
+                (self._layer, partition),
+            ).fetchone()
+            if row is None:
+                return PartitionState(partition, Head(), 0, 0, 0, 0, None)
+            key, packed, version, events_total, bytes_total = row
+            head = self._head_from(packed, partition)
+            pending = version > head.version
+            ends = {
+                found: (count, at)
+                for found, count, at in db.execute(
+                    "SELECT version, count, at FROM records WHERE partition = ? AND version IN (?, ?)",
+                    (key, head.version + 1, version),
+                )
+            }
+            return PartitionState(
+                partition=partition,
+                head=head,
+                version=version,
+                events_total=events_total,
+                bytes_total=bytes_total,
+                last_count=ends[version][0] if pending else 0,
+                pending_since=ends[head.version + 1][1] if pending else None,
+            )
+
+    def layer_state(self) -> LayerState:
+        """See `EventLog`."""
+        with self._file.reading() as db:
+            row = db.execute(
+                "SELECT appended, folded, last_appended, cursor, synced_times, synced_last_total "
+                "FROM layers WHERE id = ?",
+                (self._layer,),
+            ).fetchone()
+            return LayerState(*row)
+
+    def close(self) -> None:
+        """See `EventLog`."""
+        self._file.close()

@@ -1,0 +1,250 @@
+"""The SQLite file under an event log: opening, layout, connections, transactions."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dynalayer.errors import ClosedError, EventLogError, LayoutError
+
+__all__ = ["LAYOUT_VERSION", "SQLiteFile"]
+
+LAYOUT_VERSION = 1
+"""Version of the tables below, kept in the file as `user_version`."""
+
+_APPLICATION_ID = 0x64796E61  # "dyna"
+_BUSY_SECONDS = 30.0
+_MAX_IDLE = 8  # connections kept for the next caller; more are closed when given back
+
+_TABLES = """
+CREATE TABLE layers (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    origin TEXT NOT NULL,
+    appended INTEGER NOT NULL DEFAULT 0,
+    folded INTEGER NOT NULL DEFAULT 0,
+    last_appended INTEGER NOT NULL DEFAULT 0,
+    cursor TEXT NOT NULL DEFAULT '__INITIAL__',
+    synced_times INTEGER NOT NULL DEFAULT 0,
+    synced_last_total INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE partitions (
+    id INTEGER PRIMARY KEY,
+    layer INTEGER NOT NULL REFERENCES layers (id),
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL DEFAULT 0,
+    at INTEGER NOT NULL DEFAULT 0,
+    events_total INTEGER NOT NULL DEFAULT 0,
+    bytes_total INTEGER NOT NULL DEFAULT 0,
+    revision INTEGER NOT NULL DEFAULT 0,
+    head TEXT,
+    lease_owner TEXT NOT NULL DEFAULT '',
+    lease_until INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (layer, name)
+);
+CREATE TABLE records (
+    id INTEGER PRIMARY KEY,
+    partition INTEGER NOT NULL REFERENCES partitions (id),
+    version INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    nonce TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    retention INTEGER NOT NULL,
+    events_total INTEGER NOT NULL,
+    bytes_total INTEGER NOT NULL,
+    cursor TEXT NOT NULL DEFAULT '__INITIAL__',
+    ttl INTEGER,
+    payload BLOB NOT NULL,
+    UNIQUE (partition, version)
+);
+CREATE INDEX records_pending ON records (partition, version) WHERE cursor = '__INITIAL__';
+CREATE INDEX records_ttl ON records (ttl) WHERE ttl IS NOT NULL;
+CREATE TABLE old_segments (
+    partition INTEGER NOT NULL REFERENCES partitions (id),
+    ref TEXT NOT NULL,
+    segment TEXT NOT NULL,
+    to_version INTEGER NOT NULL,
+    retired_at INTEGER NOT NULL,
+    keep_until INTEGER NOT NULL,
+    PRIMARY KEY (partition, ref)
+) WITHOUT ROWID;
+CREATE TABLE syncs (
+    layer INTEGER NOT NULL REFERENCES layers (id),
+    cursor TEXT NOT NULL,
+    PRIMARY KEY (layer, cursor)
+) WITHOUT ROWID;
+"""
+
+
+class SQLiteFile:
+    """One database file, shared by threads of this process and by other processes.
+
+    Connections are lent out one caller at a time. They do not cross a fork: a child opens its own.
+
+    Args:
+        path: The file; it and its folder are made when they are not there.
+
+    Raises:
+        LayoutError: The file is something else, or of another layout version.
+        EventLogError: It cannot be opened or made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._pid = os.getpid()
+        # SQLite forbids so much as closing a parent's connection in a child, so a child keeps them untouched.
+        self._inherited: list[sqlite3.Connection] = []
+        self._closed = False
+        with self.failing("opened"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = self._connect()
+        self._give_back(connection)
+
+    def close(self) -> None:
+        """Close the idle connections; lent ones close when they are given back."""
+        with self._lock:
+            self._closed = True
+            self._disown_after_fork()
+            idle, self._idle = self._idle, deque()
+        for connection in idle:
+            connection.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection within one read transaction: all that is read in it is of one moment."""
+        with self._transaction("BEGIN", "read") as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A connection within one write transaction, committed durably at the end, rolled back on any error.
+
+        It begins IMMEDIATE: a deferred transaction that reads and then writes fails as soon as another process wrote
+        in between, and no patience helps it.
+        """
+        with self._transaction("BEGIN IMMEDIATE", "written") as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, begin: str, what: str) -> Iterator[sqlite3.Connection]:
+        connection = self._lend()
+        try:
+            with self.failing(what):
+                connection.execute(begin)
+                yield connection
+                connection.execute("COMMIT")
+        except BaseException:
+            # Whatever it was, this connection's state is not worth guessing at: closing it rolls back.
+            connection.close()
+            raise
+        self._give_back(connection)
+
+    @contextmanager
+    def failing(self, what: str) -> Iterator[None]:
+        """Turn what SQLite and the file system raise into an `EventLogError` that names the file."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            busy = code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            advice = {
+                sqlite3.SQLITE_BUSY: f"; others held its lock for {_BUSY_SECONDS:.0f} seconds",
+                sqlite3.SQLITE_FULL: "; the disk is full: make room and try again, nothing was written",
+                sqlite3.SQLITE_READONLY: "; it or its folder cannot be written to",
+                sqlite3.SQLITE_CANTOPEN: "; its folder must exist, be a folder, and be writable",
+                sqlite3.SQLITE_NOTADB: "; it is no SQLite database, or is damaged",
+                sqlite3.SQLITE_CORRUPT: "; it is damaged: restore it from a copy",
+            }.get(code, "")
+            raise EventLogError(
+                f"the event log {self.path} could not be {what}: {error}{advice}",
+                retryable=busy or code == sqlite3.SQLITE_FULL,
+            ) from error
+        except OSError as error:
+            raise EventLogError(f"the event log {self.path} could not be {what}: {error}") from error
+
+    def _lend(self) -> sqlite3.Connection:
+        with self._lock:
+            if self._closed:
+                raise ClosedError(f"the event log {self.path} was closed")
+            self._disown_after_fork()
+            if self._idle:
+                return self._idle.pop()
+        with self.failing("opened"):
+            return self._connect()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            if not self._closed and len(self._idle) < _MAX_IDLE and self._pid == os.getpid():
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _disown_after_fork(self) -> None:
+        if self._pid != os.getpid():
+            self._inherited.extend(self._idle)
+            self._idle.clear()
+            self._pid = os.getpid()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._check_layout(connection)
+            connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check_layout(self, connection: sqlite3.Connection) -> None:
+        if self._is_ours(connection):
+            return
+        _to_wal(connection)
+        connection.execute("BEGIN IMMEDIATE")
+        if not self._is_ours(connection):  # another process may have made it meanwhile
+            for statement in _TABLES.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {LAYOUT_VERSION}")
+        connection.execute("COMMIT")
+
+    def _is_ours(self, connection: sqlite3.Connection) -> bool:
+        """True for a log of this layout, False for an empty file; anything else is refused."""
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if application == _APPLICATION_ID:
+            if version != LAYOUT_VERSION:
+                raise LayoutError(
+                    f"the event log {self.path} has layout version {version}; this release knows version "
+                    f"{LAYOUT_VERSION}: use the release that wrote it, or a newer one"
+                )
+            return True
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables or application or version:
+            raise LayoutError(f"{self.path} is a database of another program, no dynalayer event log")
+        return False
+
+
+def _to_wal(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging, which SQLite's own busy timeout does not wait for."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 -- jitter, no secret
+        else:
+            return
