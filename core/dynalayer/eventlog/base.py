@@ -399,8 +399,11 @@ class EventLog(ABC):
         """Take refs off the list of old segments."""
 
     @abstractmethod
-    def expire(self, now: int, limit: int) -> int:
-        """Delete at most `limit` records whose ttl has passed; logs whose service does so return 0."""
+    def expire(self, now: int, limit: int, syncs_before: str) -> int:
+        """Delete at most `limit` records whose ttl has passed; logs whose service does so return 0.
+
+        Likewise forget at most `limit` syncs with cursors before `syncs_before`.
+        """
 
     @abstractmethod
     def knows_cursor(self, cursor: str) -> bool:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from dynalayer.clock import INITIAL
+from dynalayer.clock import INITIAL, MICROSECONDS
 from dynalayer.errors import AppendError, ClosedError
 from dynalayer.eventlog.base import (
     Appended,
@@ -215,14 +215,15 @@ class MemoryEventLog(EventLog):
             for ref in refs:
                 self._of(partition).old.pop(ref, None)
 
-    def expire(self, now: int, limit: int) -> int:
+    def expire(self, now: int, limit: int, syncs_before: str) -> int:
         """See `EventLog`."""
         with self._lock:
+            self._cursors -= set(sorted(cursor for cursor in self._cursors if cursor < syncs_before)[:limit])
             due = [
                 (kept, version)
                 for kept in self._partitions.values()
                 for version, ttl in kept.ttls.items()
-                if ttl * 1_000_000 <= now
+                if ttl * MICROSECONDS <= now
             ][:limit]
             for kept, version in due:
                 del kept.ttls[version], kept.records[version]

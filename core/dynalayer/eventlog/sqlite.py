@@ -14,7 +14,7 @@ from pathlib import Path
 import orjson
 
 from dynalayer.clock import INITIAL, MICROSECONDS
-from dynalayer.errors import AppendError, EventLogError
+from dynalayer.errors import AppendError, EventLogError, Outcome
 from dynalayer.eventlog.base import (
     Appended,
     Draft,
@@ -96,14 +96,11 @@ class SQLiteEventLog(EventLog):
                 )
                 committing = True
         except EventLogError as error:
-            # A commit that fails may have reached the disk all the same: the nonce tells.
-            written = self._has_nonce(drafts) if committing else False
-            if written:
-                return tuple(self._where(draft) for draft in drafts)
-            outcome = "not written" if written is False else "unknown"
             raise AppendError(
                 error.message,
-                outcomes={draft.partition: outcome for draft in drafts},
+                outcomes=dict.fromkeys(
+                    (draft.partition for draft in drafts), self._outcome(error, committing=committing)
+                ),
                 retryable=error.retryable,
             ) from error
         return appended
@@ -138,27 +135,13 @@ class SQLiteEventLog(EventLog):
         )
         return Appended(draft.partition, version, at)
 
-    def _has_nonce(self, drafts: Sequence[Draft]) -> bool | None:
-        """Whether a failed commit was written after all; None where that cannot be told."""
-        try:
-            return all(self._find(draft) for draft in drafts)
-        except EventLogError:
-            return None
+    @staticmethod
+    def _outcome(error: EventLogError, *, committing: bool) -> Outcome:
+        """What is certain after an error: one that hits the commit's own write may have come after the fact.
 
-    def _where(self, draft: Draft) -> Appended:
-        found = self._find(draft)
-        if found is None:  # pragma: no cover -- nothing deletes a pending record
-            raise EventLogError(f"the record just written to {self.location} is gone", partition=draft.partition)
-        return Appended(draft.partition, *found)
-
-    def _find(self, draft: Draft) -> tuple[int, int] | None:
-        with self._file.reading() as db:
-            found: tuple[int, int] | None = db.execute(
-                "SELECT r.version, r.at FROM records r JOIN partitions p ON p.id = r.partition "
-                "WHERE p.layer = ? AND p.name = ? AND r.nonce = ? ORDER BY r.version DESC LIMIT 1",
-                (self._layer, draft.partition, draft.nonce),
-            ).fetchone()
-            return found
+        A lock not obtained and a full disk are told before the commit is in the file; both are marked as retryable.
+        """
+        return "unknown" if committing and not error.retryable else "not written"
 
     def read(self, partition: str, after: int, *, max_bytes: int | None = None) -> Run:
         """See `EventLog`; the records and the head are of one moment."""
@@ -331,17 +314,23 @@ class SQLiteEventLog(EventLog):
                     "DELETE FROM old_segments WHERE partition = ? AND ref = ?", [(row[0], ref) for ref in refs]
                 )
 
-    def expire(self, now: int, limit: int) -> int:
+    def expire(self, now: int, limit: int, syncs_before: str) -> int:
         """See `EventLog`; records of every layer in the file are looked at."""
+        due = "SELECT id FROM records WHERE ttl <= ? ORDER BY ttl LIMIT ?"
+        forgotten = "SELECT cursor FROM syncs WHERE layer = ? AND cursor < ? ORDER BY cursor LIMIT ?"
+        seconds = now // MICROSECONDS
         with self._file.reading() as db:
-            due = db.execute("SELECT 1 FROM records WHERE ttl <= ? LIMIT 1", (now // MICROSECONDS,)).fetchone()
-        if due is None:
+            found = db.execute(due, (seconds, 1)).fetchone() or db.execute(
+                forgotten, (self._layer, syncs_before, 1)
+            ).fetchone()
+        if found is None:
             return 0
         with self._file.writing() as db:
-            return db.execute(
-                "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE ttl <= ? ORDER BY ttl LIMIT ?)",
-                (now // MICROSECONDS, limit),
-            ).rowcount
+            db.execute(
+                f"DELETE FROM syncs WHERE layer = ? AND cursor IN ({forgotten})",  # noqa: S608 -- a constant
+                (self._layer, self._layer, syncs_before, limit),
+            )
+            return db.execute(f"DELETE FROM records WHERE id IN ({due})", (seconds, limit)).rowcount  # noqa: S608 -- as above
 
     def knows_cursor(self, cursor: str) -> bool:
         """See `EventLog`."""

@@ -1,0 +1,145 @@
+"""Every hook of dynalayer, on one screen, and what an adapter says about itself.
+
+A plugin is an object; the methods that it marks with `hookimpl` are called by the layer that it was given to, and by
+no other: nothing is global. A method may leave out arguments that it has no use for. Hooks are called per batch,
+never per item. An adapter is a plugin that implements the four hooks of storage and has `name` and `capabilities`;
+all four may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+import pluggy
+
+from dynalayer.segments import Segment
+
+if TYPE_CHECKING:
+    from dynalayer.events import Event
+    from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
+
+__all__ = ["Adapter", "Capabilities", "HookSpecs", "Job", "Wrapper", "hookimpl"]
+
+PROJECT = "dynalayer"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+Job = Callable[[], None]
+"""A sync to run. It never raises: what fails is reported through `layer_failed` and `meta().error`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an adapter can do. Asking for what it lacks is an error before any I/O.
+
+    Attributes:
+        deltas: It keeps deltas, and several segments a partition; without, every sync writes a base.
+        listing: `layer_list` and `layer_discard` work; without, `vacuum` is refused.
+        immutable: What was stored under a ref never changes. Without, there is one mutable place a partition (a plain
+            pair): nothing read from it is cached, and old snapshots cannot be read.
+    """
+
+    deltas: bool = True
+    listing: bool = True
+    immutable: bool = True
+
+
+class HookSpecs:
+    """The hooks."""
+
+    @hookspec(firstresult=True)
+    def layer_setter(self, partition: str, segment: Segment) -> str | None:
+        """Store a segment under a fresh ref and return the ref, at most 256 bytes of UTF-8.
+
+        Called by a sync, once a segment, before the head names it. It must be durable, whole, when this returns, and
+        what any other ref names must stay as it is. The first result that is not None stops the search.
+        """
+
+    @hookspec(firstresult=True)
+    def layer_getter(self, partition: str, ref: str) -> Segment | None:
+        """Return the segment stored under a ref, exactly as it was set.
+
+        Called by reads, compactions and `verify`. Raise `SegmentMissingError` where there is none, and
+        `SegmentCorruptError` where it is not what was stored. The first result that is not None stops the search.
+        """
+
+    @hookspec(firstresult=True)
+    def layer_discard(self, partition: str, ref: str) -> bool | None:
+        """Remove the segment stored under a ref; True, whether it was there or not.
+
+        Called by `vacuum` alone, for refs that neither the head nor the history names.
+        """
+
+    @hookspec(firstresult=True)
+    def layer_list(self, partition: str) -> Sequence[str] | None:
+        """Return the refs of all segments stored for a partition, in any order; none for one never heard of.
+
+        Called by `vacuum` and `verify`. Refs of other layers that share the place may be among them.
+        """
+
+    @hookspec
+    def layer_strategy(
+        self, meta: LayerMeta, partition_meta: PartitionMeta
+    ) -> bool | Literal["partition"] | None:
+        """Say whether to sync now: True all that is pending, `"partition"` this partition, anything false nothing.
+
+        Called after each `set()`, for each partition that it wrote. Of several strategies any may say yes.
+        """
+
+    @hookspec(firstresult=True)
+    def layer_runner(self, job: Job) -> bool | None:
+        """Run the job, now or later, and return True; None leaves it to the next runner, at last to run in line.
+
+        Called when a strategy has said yes.
+        """
+
+    @hookspec
+    def layer_appended(self, events: Sequence[Event]) -> None:
+        """Called after each `set()`, with the events that are now durable."""
+
+    @hookspec
+    def layer_synced(self, result: SyncResult) -> None:
+        """Called after each sync that folded something."""
+
+    @hookspec
+    def layer_failed(self, operation: str, error: Exception) -> None:
+        """Called when something failed whose caller is not told: a sync that a strategy asked for, an observer."""
+
+    @hookspec
+    def layer_closed(self) -> None:
+        """Called by `close()`, before the log is closed: finish what runs, give back what is held."""
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """What keeps segments. The methods are hooks, marked with `hookimpl`; see `HookSpecs` for what they promise."""
+
+    name: str
+    capabilities: Capabilities
+
+    def layer_setter(self, partition: str, segment: Segment) -> str:
+        """See `HookSpecs.layer_setter`."""
+        ...
+
+    def layer_getter(self, partition: str, ref: str) -> Segment:
+        """See `HookSpecs.layer_getter`."""
+        ...
+
+    def layer_discard(self, partition: str, ref: str) -> bool:
+        """See `HookSpecs.layer_discard`."""
+        ...
+
+    def layer_list(self, partition: str) -> Sequence[str]:
+        """See `HookSpecs.layer_list`."""
+        ...
+
+
+@runtime_checkable
+class Wrapper(Protocol):
+    """What makes an adapter around an adapter: all but the last of a `storage` list."""
+
+    def around(self, inner: Adapter) -> Adapter:
+        """Return the adapter that stands in front of `inner`; it passes on the capabilities of `inner`."""
+        ...

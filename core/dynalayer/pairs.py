@@ -1,0 +1,86 @@
+"""A user's own getter and setter over one mutable place, as an adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from dynalayer.errors import SegmentCorruptError, StorageError
+from dynalayer.events import EventReader
+from dynalayer.hookspecs import Capabilities, hookimpl
+from dynalayer.segments import Segment
+from dynalayer.values import Item, copy_item, item_to_json
+
+__all__ = ["Getter", "PlainPair", "Setter"]
+
+Getter = Callable[[str], Iterable[Item] | None]
+"""Takes a partition and returns its items; None or nothing where it has none."""
+
+Setter = Callable[[str, list[Item]], object]
+"""Takes a partition and all its items, and stores them in place of what was there."""
+
+
+class PlainPair:
+    """An adapter without refs: version and item count live in the head, inside what stands there as the ref.
+
+    It is safe while the lease of a sync holds: a sync that outlives its lease may overwrite a later one's items.
+
+    Args:
+        getter: See `Getter`.
+        setter: See `Setter`.
+        reader: Tells the identifiers of the items.
+        table: The layer's table.
+        origin: Identity of the layer's log.
+    """
+
+    name = "plain pair"
+    capabilities = Capabilities(deltas=False, listing=False, immutable=False)
+
+    def __init__(self, getter: Getter, setter: Setter, reader: EventReader, table: str, origin: str) -> None:
+        self._getter = getter
+        self._setter = setter
+        self._reader = reader
+        self._table = table
+        self._origin = origin
+
+    @hookimpl
+    def layer_setter(self, partition: str, segment: Segment) -> str:
+        """Hand all items, sorted by identifier, to the setter."""
+        items = [copy_item(segment.items[identifier]) for identifier in sorted(segment.items)]
+        self._setter(partition, items)
+        return f"{segment.to_version}:{len(items)}"
+
+    @hookimpl
+    def layer_getter(self, partition: str, ref: str) -> Segment:
+        """What the getter says, checked against the head's count.
+
+        Raises:
+            StorageError: The answer is empty where the head counts items: such getters often swallow their failures.
+            SegmentCorruptError: The answer is not a list of items of the value domain, or has an identifier twice.
+        """
+        version, count = (int(number) for number in ref.split(":"))
+        items: dict[str, Item] = {}
+        for item in self._getter(partition) or ():
+            try:
+                item_to_json(item)
+                identifier = self._reader.id_of(item)
+            except ValueError as error:
+                raise SegmentCorruptError(f"the getter gave what is no item of this layer: {error}") from error
+            if identifier in items:
+                raise SegmentCorruptError(f"the getter gave the item {identifier!r} twice")
+            items[identifier] = copy_item(item)
+        if count and not items:
+            raise StorageError(
+                f"the getter gave nothing for a partition that has {count} items; if it swallows its errors let it "
+                "raise them, and if what it reads is lost, rebuild it from the source table"
+            )
+        return Segment(self._table, partition, self._origin, "base", 0, version, items)
+
+    @hookimpl
+    def layer_discard(self, ref: str) -> bool:
+        """Refused: there is one place a partition."""
+        raise StorageError(f"a plain getter and setter keep no old snapshots ({ref!r})")
+
+    @hookimpl
+    def layer_list(self) -> Sequence[str]:
+        """Refused: there is one place a partition."""
+        raise StorageError("a plain getter and setter cannot be listed")

@@ -1,0 +1,204 @@
+"""Finding and calling plugins: entry points by name, and one plugin manager for each layer."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+
+from dynalayer.errors import PluginError, PluginLoadError, PluginNotFoundError
+from dynalayer.hookspecs import PROJECT, HookSpecs, hookimpl
+
+__all__ = ["ADAPTERS", "PLUGINS", "Installed", "Loaded", "Observers", "installed", "load", "new_manager", "register"]
+
+ADAPTERS = "dynalayer.adapters"
+"""The entry-point group of storage adapters and of wrappers around them."""
+
+PLUGINS = "dynalayer.plugins"
+"""The entry-point group of all other plugins."""
+
+logger = logging.getLogger("dynalayer")
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A plugin that is installed, whether or not it can be loaded.
+
+    Attributes:
+        name: The name that it is asked for by.
+        group: `ADAPTERS` or `PLUGINS`.
+        distribution: Name and version of what it came with.
+        value: Where its object is, as `module:attribute`.
+    """
+
+    name: str
+    group: str
+    distribution: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a name led to."""
+
+    value: Any
+    distribution: str
+
+
+def installed(group: str) -> tuple[Installed, ...]:
+    """What is installed in a group, sorted by name. Nothing is imported."""
+    found = {
+        Installed(point.name, group, _distribution(point), point.value) for point in entry_points(group=group)
+    }
+    return tuple(sorted(found, key=lambda each: (each.name, each.distribution)))
+
+
+def _distribution(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
+
+
+def load(group: str, name: str) -> Loaded:
+    """Import what a name stands for; nothing else is imported.
+
+    Raises:
+        PluginNotFoundError: Nothing by that name is installed; lists what is.
+        PluginLoadError: Its import failed; says what to install where something is missing.
+        PluginError: Two distributions claim the name.
+    """
+    points = {point.value: point for point in entry_points(group=group, name=name)}
+    what = "adapter" if group == ADAPTERS else "plugin"
+    if not points:
+        names = ", ".join(each.name for each in installed(group)) or "none"
+        raise PluginNotFoundError(f"there is no {what} {name!r}; installed: {names}")
+    if len(points) > 1:
+        claims = " and ".join(sorted(_distribution(point) for point in points.values()))
+        raise PluginError(f"{what} {name!r} is claimed by {claims}; uninstall one")
+    (point,) = points.values()
+    try:
+        return Loaded(point.load(), _distribution(point))
+    except Exception as error:
+        raise PluginLoadError(
+            f"{what} {name!r} of {_distribution(point)} cannot be loaded: "
+            f"{type(error).__name__}: {error}{_missing_extra(point, error)}"
+        ) from error
+
+
+def _missing_extra(point: EntryPoint, error: Exception) -> str:
+    """What to install, where the distribution has an extra for the module that is missing."""
+    if not isinstance(error, ModuleNotFoundError) or error.name is None or point.dist is None:
+        return ""
+    missing = re.sub(r"[-_.]+", "-", error.name.partition(".")[0]).lower()
+    for requirement in point.dist.requires or ():
+        name = re.match(r"[A-Za-z0-9._-]+", requirement)
+        extra = re.search(r"""extra\s*==\s*['"]([^'"]+)['"]""", requirement)
+        if name and extra and re.sub(r"[-_.]+", "-", name[0]).lower() == missing:
+            return f"; run: pip install '{point.dist.name}[{extra[1]}]'"
+    return f"; run: pip install {missing}"
+
+
+def new_manager() -> pluggy.PluginManager:
+    """A plugin manager that knows the hooks and has no plugin."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(HookSpecs)
+    return manager
+
+
+def register(manager: pluggy.PluginManager, plugin: object, name: str | None = None) -> None:
+    """Switch a plugin on for one layer.
+
+    Raises:
+        PluginError: It implements no hook, implements one with unknown arguments, or is there already.
+    """
+    label = name or getattr(plugin, "name", None) or type(plugin).__name__
+    try:
+        manager.register(plugin, name=label)
+    except (pluggy.PluginValidationError, ValueError) as error:
+        raise PluginError(f"plugin {label!r} does not fit: {error}") from error
+    callers = manager.get_hookcallers(plugin) or []
+    unknown = [caller.name for caller in callers if not caller.has_spec()]
+    if unknown or not callers:
+        known = ", ".join(sorted(vars(manager.hook)))
+        wrong = f"marks {unknown[0]!r}, which is no hook" if unknown else "marks no method with hookimpl"
+        manager.unregister(plugin)
+        raise PluginError(f"plugin {label!r} {wrong}; hooks: {known}")
+
+
+def plugin_from(value: object) -> object:
+    """What a loaded entry point stands for: a class makes its object, anything else is the plugin itself."""
+    return value() if inspect.isclass(value) else value
+
+
+class FunctionStrategy:
+    """A plain function as a strategy; it may take the layer's meta only, or the partition's too."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self._function = function
+        self._arguments = _positional(function)
+
+    @hookimpl
+    def layer_strategy(self, meta: object, partition_meta: object) -> object:
+        """See `HookSpecs.layer_strategy`."""
+        return self._function(*(meta, partition_meta)[: self._arguments])
+
+
+class FunctionRunner:
+    """A plain function that takes a job as a runner."""
+
+    def __init__(self, function: Callable[[Callable[[], None]], object]) -> None:
+        self._function = function
+
+    @hookimpl
+    def layer_runner(self, job: Callable[[], None]) -> bool:
+        """See `HookSpecs.layer_runner`."""
+        self._function(job)
+        return True
+
+
+def _positional(function: Callable[..., object]) -> int:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # some builtins tell no signature
+        return 1
+    kinds = [parameter.kind for parameter in parameters]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return 2
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return min(2, max(1, sum(kind in positional for kind in kinds)))
+
+
+class Observers:
+    """Calls the hooks of those who only watch: what they raise is reported and breaks nothing."""
+
+    def __init__(self, manager: pluggy.PluginManager) -> None:
+        self._manager = manager
+
+    def appended(self, events: Sequence[object]) -> None:
+        """See `HookSpecs.layer_appended`."""
+        self._call("layer_appended", events=events)
+
+    def synced(self, result: object) -> None:
+        """See `HookSpecs.layer_synced`."""
+        self._call("layer_synced", result=result)
+
+    def failed(self, operation: str, error: Exception) -> None:
+        """See `HookSpecs.layer_failed`; always logged as well."""
+        logger.error("%s failed: %s", operation, error, exc_info=error)
+        self._call("layer_failed", operation=operation, error=error)
+
+    def closed(self) -> None:
+        """See `HookSpecs.layer_closed`."""
+        self._call("layer_closed")
+
+    def _call(self, hook: str, **arguments: object) -> None:
+        try:
+            getattr(self._manager.hook, hook)(**arguments)
+        except Exception as error:  # noqa: BLE001 -- whatever a watcher does must not undo what was done
+            logger.exception("a plugin's %s failed", hook)
+            if hook != "layer_failed":
+                self.failed(hook, error)

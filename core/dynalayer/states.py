@@ -1,0 +1,83 @@
+"""What a layer tells about itself: frozen, and free of what is inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+__all__ = ["LayerMeta", "PartitionMeta", "SyncResult"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMeta:
+    """A layer's counts, all in events, from what is stored.
+
+    Attributes:
+        cursor: The last sync's: its ISO 8601 UTC time; `"__INITIAL__"` before the first.
+        loaded: Whether anything was ever stored.
+        synced_last_total: Events that the last sync folded.
+        synced_times: Syncs that folded something.
+        synced_total: Events folded by all syncs.
+        unsynced_last_total: Events of the last `set()`, as far as they are pending.
+        unsynced_total: Events that are pending.
+        error: What failed last in a sync that a strategy asked for in this process; None after one that did not.
+    """
+
+    cursor: str
+    loaded: bool
+    synced_last_total: int
+    synced_times: int
+    synced_total: int
+    unsynced_last_total: int
+    unsynced_total: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionMeta:
+    """One partition's counts, in events where nothing else is said.
+
+    Attributes:
+        partition: The partition.
+        version: Its newest version.
+        synced_version: The version that its snapshot holds the state of.
+        cursor: The last sync's of this partition.
+        synced_last_total: Events that the last sync folded here.
+        synced_times: Syncs that folded something here.
+        synced_total: Events folded here by all syncs.
+        unsynced_last_total: Events of the newest record, if it is pending.
+        unsynced_total: Events that are pending.
+        unsynced_bytes: Packed bytes that are pending.
+        unsynced_since: When the oldest pending record was appended; None where nothing is pending.
+        segments: Segments in the snapshot.
+    """
+
+    partition: str
+    version: int
+    synced_version: int
+    cursor: str
+    synced_last_total: int
+    synced_times: int
+    synced_total: int
+    unsynced_last_total: int
+    unsynced_total: int
+    unsynced_bytes: int
+    unsynced_since: datetime | None
+    segments: int
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """What a sync did.
+
+    Attributes:
+        count: Events folded.
+        locked: Whether a partition was left alone because another sync holds its lease.
+        partitions: The partitions in which something was folded, sorted.
+        cursor: The cursor that it gave; None if it folded nothing.
+    """
+
+    count: int
+    locked: bool
+    partitions: tuple[str, ...] = ()
+    cursor: str | None = None
