@@ -197,6 +197,14 @@ class Head:
     reset: int = 0
     retention: int = 0
 
+    def cursor_of(self, version: int) -> str:
+        """The cursor of the sync that folded a version; `__INITIAL__` where it is pending.
+
+        Exact for what the last sync folded, which is all that can still be unmarked: older versions may have been
+        compacted together with later ones.
+        """
+        return next((segment.cursor for segment in self.segments if version <= segment.to_version), INITIAL)
+
     def to_json(self) -> bytes:
         """All of it as JSON, for logs that keep a head as one value."""
         return orjson.dumps(self)

@@ -1,0 +1,200 @@
+"""Reading the past: history, and partitions as they were at a version, a moment or a sync."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from dynalayer.clock import INITIAL, to_datetime, to_iso, to_microseconds
+from dynalayer.errors import HistoryError, InvalidInputError
+from dynalayer.eventlog.base import EventLog, Head, Record, RecordKind, SegmentRef
+from dynalayer.events import Event
+from dynalayer.fold import apply_changes
+from dynalayer.snapshots import Snapshots, changes_of
+from dynalayer.values import Item
+
+__all__ = ["At", "Historian"]
+
+At = int | datetime | str
+"""A version, an aware moment, or the cursor of a sync."""
+
+_PAGE_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What is known of a partition's past besides its records."""
+
+    head: Head
+    segments: tuple[SegmentRef, ...]
+
+
+class Historian:
+    """Reads the log and the old segments for what was.
+
+    What is answered is exact; what is no longer known is an error, never a guess.
+
+    Args:
+        log: The layer's event log.
+        snapshots: The layer's snapshots.
+        immutable: Whether the adapter keeps old segments at all.
+    """
+
+    def __init__(self, log: EventLog, snapshots: Snapshots, *, immutable: bool) -> None:
+        self._log = log
+        self._snapshots = snapshots
+        self._immutable = immutable
+
+    def history(self, partition: str, identifier: str | None, after: int) -> list[Event]:
+        """The events of a partition that are still kept, in order of version.
+
+        Args:
+            partition: The partition.
+            identifier: Only this item's; None: all.
+            after: Only those above this version.
+        """
+        head = self._log.head(partition)
+        events: list[Event] = []
+        for record in self._records(partition, after):
+            cursor = record.cursor if record.cursor != INITIAL else head.cursor_of(record.version)
+            at = to_datetime(record.at)
+            events.extend(
+                Event(change.type, change.item, change.id, partition, record.version, cursor, at)
+                for change in changes_of(self._log, partition, record)
+                if identifier is None or change.id == identifier
+            )
+        return events
+
+    def get(self, partition: str, at: At, *, in_order: bool) -> list[Item]:
+        """The items of a partition as they were.
+
+        Args:
+            partition: The partition.
+            at: A version; a moment, which means the last record not after it; or the cursor of a sync.
+            in_order: Sort by identifier.
+
+        Raises:
+            HistoryError: It is past the newest version, names no sync, or reaches back past what is kept.
+            InvalidInputError: It is none of the three, or a moment without a time zone.
+        """
+        # The head first: a segment that retires between the two reads is then known from both.
+        head = self._log.head(partition)
+        old = tuple(each.segment for each in self._log.old_segments(partition)) if self._immutable else ()
+        # A version may be the beginning of several segments, and one segment may be in both lists.
+        past = _Past(head, tuple({named.ref: named for named in (*old, *head.segments)}.values()))
+        version = self._resolve(partition, past, at)
+        items = self._items(partition, past, version)
+        return [items[identifier] for identifier in sorted(items)] if in_order else list(items.values())
+
+    def _records(self, partition: str, after: int) -> Iterator[Record]:
+        """The kept records above a version, page by page."""
+        while True:
+            run = self._log.read(partition, after, max_bytes=_PAGE_BYTES)
+            yield from run.records
+            if run.complete or not run.records:
+                return
+            after = run.records[-1].version
+
+    def _resolve(self, partition: str, past: _Past, at: object) -> int:
+        if isinstance(at, bool):
+            raise InvalidInputError(f"at={at!r} is no version, moment or cursor")
+        if isinstance(at, int):
+            newest = self._log.partition_state(partition).version
+            if not 0 <= at <= newest:
+                raise HistoryError(
+                    f"there is no version {at}; the newest is {newest}", operation="get", partition=partition
+                )
+            return at
+        if isinstance(at, datetime):
+            if at.tzinfo is None:
+                raise InvalidInputError(f"at={at!r} has no time zone; as in datetime.now(timezone.utc)")
+            moment = to_microseconds(at)
+            return self._last(
+                partition, past, at, lambda named: named.at <= moment, lambda record: record.at <= moment
+            )
+        if isinstance(at, str):
+            return self._resolve_cursor(partition, past, at)
+        raise InvalidInputError(f"at={at!r:.100} is no version (int), moment (datetime) or cursor (str)")
+
+    def _resolve_cursor(self, partition: str, past: _Past, cursor: str) -> int:
+        known = any(named.cursor == cursor for named in past.segments) or self._log.knows_cursor(cursor)
+        if not known:
+            raise HistoryError(
+                f"no sync had the cursor {cursor!r}, or it is forgotten; the last one's is in meta().cursor",
+                operation="get",
+                partition=partition,
+            )
+
+        def folded(record: Record) -> bool:
+            marked = record.cursor if record.cursor != INITIAL else past.head.cursor_of(record.version)
+            return marked != INITIAL and marked <= cursor
+
+        return self._last(partition, past, cursor, lambda named: named.cursor <= cursor, folded)
+
+    def _last(
+        self,
+        partition: str,
+        past: _Past,
+        at: object,
+        segment_within: Callable[[SegmentRef], bool],
+        record_within: Callable[[Record], bool],
+    ) -> int:
+        """The last version within a bound that rises with the versions.
+
+        Segments tell where to begin; from there on each record must be there to say whether it is within.
+        """
+        version = max((named.to_version for named in past.segments if segment_within(named)), default=0)
+        for record in self._records(partition, version):
+            if record.version != version + 1:
+                break
+            if not record_within(record):
+                return version
+            version += 1
+        if version < past.head.version:
+            raise self._expired(partition, at)
+        return version
+
+    def _expired(self, partition: str, at: object) -> HistoryError:
+        kept = next(self._records(partition, 0), None)
+        reach = f"the oldest kept event is of {to_iso(kept.at)}, version {kept.version}" if kept else "nothing is kept"
+        shown = at.isoformat() if isinstance(at, datetime) else repr(at)
+        return HistoryError(
+            f"at={shown} reaches back past what is kept: {reach}; a longer ttl keeps more",
+            operation="get",
+            partition=partition,
+        )
+
+    def _items(self, partition: str, past: _Past, version: int) -> dict[str, Item]:
+        path = _path(past.segments, version)
+        reached = path[-1].to_version if path else 0
+        if not self._immutable and path and past.head.version > version:
+            path, reached = (), 0  # the one place holds what is newer
+        records: list[Record] = []
+        for record in self._records(partition, reached):
+            if record.version > version or record.version != reached + len(records) + 1:
+                break
+            records.append(record)
+        crossed = any(record.kind is RecordKind.RESET and record.version <= past.head.version for record in records)
+        if reached + len(records) != version or crossed:
+            raise self._expired(partition, version)
+        items = self._snapshots.items(partition, path)
+        for record in records:
+            apply_changes(items, changes_of(self._log, partition, record))
+        return items
+
+
+def _path(segments: Iterable[SegmentRef], version: int) -> Sequence[SegmentRef]:
+    """The cheapest base and deltas that lead to the newest state not above a version."""
+    paths: dict[int, tuple[int, tuple[SegmentRef, ...]]] = {0: (0, ())}
+    for named in sorted(segments, key=lambda each: (each.to_version, each.from_version)):
+        if named.to_version > version:
+            break
+        before = (0, ()) if named.kind == "base" else paths.get(named.from_version)
+        if before is None:
+            continue
+        entries, path = before[0] + named.entries, (*before[1], named)
+        known = paths.get(named.to_version)
+        if known is None or entries < known[0]:
+            paths[named.to_version] = (entries, path)
+    return paths[max(paths)][1]

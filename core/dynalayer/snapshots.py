@@ -1,0 +1,152 @@
+"""Snapshots: from a head to its segments to items, and a bounded memory of what was folded already."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import orjson
+
+from dynalayer.errors import EventLogError
+from dynalayer.eventlog.base import EventLog, Head, Record, SegmentRef
+from dynalayer.events import Change, unpack
+from dynalayer.fold import apply_segment
+from dynalayer.storage import Storage
+from dynalayer.values import Item, item_to_json
+
+__all__ = ["Snapshots", "State", "changes_of", "contiguous"]
+
+_UNPACKED_LIMIT = 1 << 32  # bytes of JSON in one record; far above what any log takes packed, far below what is rotten
+_WEIGHED_ITEMS = 64
+_EMPTY_WEIGHT = 512  # a partition without items takes its place too
+
+
+@dataclass(slots=True)
+class State:
+    """A partition's items folded through a version.
+
+    Attributes:
+        version: The version.
+        reset: The head's `reset` under which they were folded; under another they are worth nothing.
+        items: Identifier to item.
+    """
+
+    version: int
+    reset: int
+    items: dict[str, Item]
+
+
+def contiguous(records: Sequence[Record], after: int) -> tuple[Record, ...]:
+    """The records that follow a version without a gap."""
+    return tuple(
+        record for expected, record in zip(itertools.count(after + 1), records) if record.version == expected  # noqa: B905 -- count has no end
+    )
+
+
+def changes_of(log: EventLog, partition: str, record: Record) -> list[Change]:
+    """A record's changes.
+
+    Raises:
+        EventLogError: Its bytes are rotten; names the record.
+    """
+    try:
+        return unpack(record.payload, _UNPACKED_LIMIT)
+    except ValueError as error:
+        raise EventLogError(
+            f"record {record.version} in {log.location} is damaged: {error}; restore the log from a copy",
+            partition=partition,
+        ) from error
+
+
+@dataclass(slots=True)
+class Slot:
+    """One partition's place in the memory; its lock is held while it is used."""
+
+    state: State | None = None
+    weight: int = 0
+    weighed: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Snapshots:
+    """Loads snapshots and remembers folded states, the least recently used forgotten first.
+
+    What was folded once stays valid, since segments are immutable and versions dense. Where the adapter has one
+    mutable place a partition nothing is remembered.
+
+    Args:
+        storage: The layer's storage.
+        table: The layer's table.
+        cache_bytes: What may be remembered, in bytes of JSON that the items would take; memory is 2 to 4 times that.
+    """
+
+    def __init__(self, storage: Storage, table: str, cache_bytes: int) -> None:
+        self._storage = storage
+        self._table = table
+        self._cache_bytes = cache_bytes if storage.capabilities.immutable else 0
+        self._lock = threading.Lock()
+        self._slots: OrderedDict[str, Slot] = OrderedDict()
+        self._total = 0
+
+    def load(self, partition: str, head: Head) -> State:
+        """The state that a head names, read from its segments.
+
+        Raises:
+            StorageError: A segment is missing or corrupt, or the adapter failed.
+        """
+        return State(head.version, head.reset, self.items(partition, head.segments))
+
+    def items(self, partition: str, segments: Sequence[SegmentRef]) -> dict[str, Item]:
+        """The items of a base and the deltas after it; without a base, of the deltas alone."""
+        items: dict[str, Item] = {}
+        for named in segments:
+            apply_segment(items, self._storage.get(partition, named, table=self._table))
+        return items
+
+    @contextmanager
+    def slot(self, partition: str) -> Iterator[Slot]:
+        """A partition's place in the memory, for one user at a time; what is left in it is kept if there is room."""
+        with self._lock:
+            slot = self._slots.setdefault(partition, Slot())
+            self._slots.move_to_end(partition)
+        with slot.lock:
+            try:
+                yield slot
+            finally:
+                self._keep(partition, slot)
+
+    def remembers(self) -> bool:
+        """Whether anything is ever remembered, so that what is handed out must be copied."""
+        return self._cache_bytes > 0
+
+    def _keep(self, partition: str, slot: Slot) -> None:
+        weight = _weight(slot)
+        with self._lock:
+            if self._slots.get(partition) is not slot:  # others needed its room meanwhile
+                return
+            self._total += weight - slot.weight
+            slot.weight = weight
+            if slot.state is None or weight > self._cache_bytes:
+                self._forget(partition)
+            while self._total > self._cache_bytes:
+                self._forget(next(iter(self._slots)))
+
+    def _forget(self, partition: str) -> None:
+        self._total -= self._slots.pop(partition).weight
+
+
+def _weight(slot: Slot) -> int:
+    """About the bytes of JSON that a slot's items take, judged by some of them; anew when their number has changed."""
+    count = len(slot.state.items) if slot.state else 0
+    if not slot.state or not count:
+        return _EMPTY_WEIGHT
+    if abs(count - slot.weighed) * 10 <= slot.weighed:
+        return slot.weight
+    slot.weighed = count
+    some = list(itertools.islice(slot.state.items.values(), _WEIGHED_ITEMS))
+    each = sum(len(orjson.dumps(item_to_json(item))) for item in some) / len(some)
+    return _EMPTY_WEIGHT + int(each * count)

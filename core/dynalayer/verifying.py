@@ -1,0 +1,137 @@
+"""Verify: whether all that is stored fits together, and what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dynalayer.clock import Clock
+from dynalayer.errors import LayerError
+from dynalayer.eventlog.base import EventLog, Head, Run, SegmentRef
+from dynalayer.snapshots import changes_of
+from dynalayer.storage import Storage
+
+__all__ = ["Finding", "VerifyResult", "Verifier"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong.
+
+    Attributes:
+        partition: Where.
+        subject: What: a segment's ref, a record's version, the head.
+        problem: How it is wrong.
+    """
+
+    partition: str
+    subject: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """What was looked at, and what was found.
+
+    Attributes:
+        partitions: Partitions looked at.
+        segments: Segments read and checked.
+        records: Records read and checked.
+        findings: What is wrong; empty if all is well.
+    """
+
+    partitions: int
+    segments: int
+    records: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+
+class Verifier:
+    """Reads everything that heads and history name, and checks it.
+
+    Args:
+        log: The layer's event log.
+        storage: The layer's storage.
+        clock: Tells which old segments are still in the history's time.
+    """
+
+    def __init__(self, log: EventLog, storage: Storage, clock: Clock) -> None:
+        self._log = log
+        self._storage = storage
+        self._clock = clock
+
+    def run(self, partitions: tuple[str, ...]) -> VerifyResult:
+        """Verify partitions; nothing is changed."""
+        findings: list[Finding] = []
+        segments = records = 0
+        for partition in partitions:
+            run = self._log.read(partition, 0)
+            records += len(run.records)
+            named = self._segments(partition, run.head)
+            segments += len(named)
+            findings.extend(self._check_segments(partition, named))
+            findings.extend(_check_head(partition, run.head))
+            findings.extend(self._check_records(partition, run))
+        return VerifyResult(len(partitions), segments, records, tuple(findings))
+
+    def _segments(self, partition: str, head: Head) -> tuple[SegmentRef, ...]:
+        now = self._clock()
+        old = (each.segment for each in self._log.old_segments(partition) if each.keep_until > now)
+        named = {segment.ref: segment for segment in (*old, *head.segments)}
+        return tuple(named.values())
+
+    def _check_segments(self, partition: str, named: tuple[SegmentRef, ...]) -> Iterator[Finding]:
+        for segment in named:
+            try:
+                self._storage.get(partition, segment, table=self._log.table)
+            except LayerError as error:
+                yield Finding(partition, segment.ref, error.message)
+
+    def _check_records(self, partition: str, run: Run) -> Iterator[Finding]:
+        pending = run.head.version
+        total = run.head.events_total
+        for record in run.records:
+            try:
+                count = len(changes_of(self._log, partition, record))
+            except LayerError as error:
+                yield Finding(partition, f"record {record.version}", error.message)
+                count = record.count
+            if count != record.count:
+                yield Finding(
+                    partition, f"record {record.version}", f"holds {count} events and counts {record.count}"
+                )
+            if record.version <= run.head.version:
+                continue
+            pending += 1
+            if record.version != pending:
+                yield Finding(
+                    partition, f"record {pending}", f"is missing: the next one kept is {record.version}"
+                )
+                pending, total = record.version, record.events_total - record.count
+            total += record.count
+            if record.events_total != total:
+                yield Finding(
+                    partition,
+                    f"record {record.version}",
+                    f"says {record.events_total} events in all, where there are {total}",
+                )
+
+
+def _check_head(partition: str, head: Head) -> Iterator[Finding]:
+    reached = 0
+    for position, segment in enumerate(head.segments):
+        kind = "delta" if position else "base"
+        if segment.kind != kind:
+            yield Finding(partition, "head", f"names a {segment.kind} where a {kind} belongs: {segment.ref}")
+        if segment.from_version != reached:
+            yield Finding(
+                partition, "head", f"{segment.ref} begins at {segment.from_version}, after one to {reached}"
+            )
+        reached = segment.to_version
+    if reached != head.version:
+        yield Finding(partition, "head", f"is at version {head.version}, its snapshot at {reached}")
