@@ -136,10 +136,11 @@ class Compactor:
         Returns:
             The head as last seen, and whether it names the merged segment.
         """
+        vacuums = head.vacuums
         for _ in range(_TRIES):
             position = _find(head.segments, replaced)
-            if position is None:
-                break
+            if position is None or head.vacuums != vacuums:
+                break  # a vacuum meanwhile may have discarded what was merged, which nothing named yet
             segments = (
                 *head.segments[:position],
                 merged,

@@ -211,6 +211,7 @@ class Syncer:
             synced_last_total=count + (head.synced_last_total if again else 0),
             reset=head.reset,
             retention=max(head.retention, *(record.retention for record in records)),
+            vacuums=head.vacuums,
         )
         retired = retire(replaced, self._clock(), moved.retention)
         return moved if self._moved(partition, HeadMove(head.revision, moved, retired, folded=count), named) else None
@@ -224,7 +225,7 @@ class Syncer:
             if named not in self._log.head(partition).segments:
                 raise
             return True
-        return self._storage.capabilities.immutable and named in self._log.head(partition).segments
+        return named in self._log.head(partition).segments
 
     def _segment(self, partition: str, head: Head, version: int, changes: Iterable[Change]) -> Segment:
         """What the changes after a head come to: a base where there is none, or where no delta can be kept."""

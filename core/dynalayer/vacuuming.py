@@ -94,7 +94,7 @@ class Vacuum:
         """Raise the head's revision; the refs that it names from then on, until somebody reads it anew."""
         for _ in range(_TRIES):
             head = self._log.head(partition)
-            raised = replace(head, revision=head.revision + 1)
+            raised = replace(head, revision=head.revision + 1, vacuums=head.vacuums + 1)
             if self._log.move_head(partition, HeadMove(head.revision, raised)):
                 return frozenset(segment.ref for segment in raised.segments)
         raise ConflictError(

@@ -70,7 +70,7 @@ class Draft:
         at: When it is appended, as the caller's clock says.
         count: Events in it.
         retention: Seconds that the record is kept after its fold; never below 24 hours.
-        payload: The packed events.
+        payload: The packed events, no more than the log's `record_limit`.
     """
 
     partition: str
@@ -183,6 +183,8 @@ class Head:
         reset: Version of the last committed reset; 0 where there was none. What was folded under another value of
             it is no part of the partition any more.
         retention: The longest retention of any record folded so far, in seconds.
+        vacuums: Vacuums that have looked here. A segment written under one number may not be named under a higher
+            one: that vacuum may have discarded it.
     """
 
     version: int = 0
@@ -196,6 +198,7 @@ class Head:
     synced_last_total: int = 0
     reset: int = 0
     retention: int = 0
+    vacuums: int = 0
 
     def cursor_of(self, version: int) -> str:
         """The cursor of the sync that folded a version; `__INITIAL__` where it is pending.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from dynalayer.clock import INITIAL, MICROSECONDS
-from dynalayer.errors import AppendError, ClosedError
+from dynalayer.errors import ClosedError
 from dynalayer.eventlog.base import (
     Appended,
     Draft,
@@ -77,11 +77,6 @@ class MemoryEventLog(EventLog):
         with self._lock:
             for draft in drafts:
                 self._of(draft.partition)
-                if len(draft.payload) > self.record_limit:
-                    raise AppendError(
-                        f"a record of {len(draft.payload)} bytes; at most {self.record_limit} are possible",
-                        outcomes={each.partition: "not written" for each in drafts},
-                    )
             appended = tuple(self._append(draft) for draft in drafts)
             count = sum(draft.count for draft in drafts)
             self._state = replace(self._state, appended=self._state.appended + count, last_appended=count)

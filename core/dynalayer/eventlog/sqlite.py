@@ -79,12 +79,6 @@ class SQLiteEventLog(EventLog):
 
     def append(self, drafts: Sequence[Draft]) -> tuple[Appended, ...]:
         """See `EventLog`; here the partitions of one call are written together or not at all."""
-        for draft in drafts:
-            if len(draft.payload) > self.record_limit:
-                raise AppendError(
-                    f"a record of {len(draft.payload)} bytes; at most {self.record_limit} are possible",
-                    outcomes={each.partition: "not written" for each in drafts},
-                )
         committing = False
         try:
             with self._file.writing() as db:

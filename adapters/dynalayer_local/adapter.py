@@ -1,0 +1,146 @@
+"""Segments as files: written whole and durably or not at all, and never changed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from dynalayer import URL, Capabilities, ConfigurationError, Segment, SegmentMissingError, StorageError, hookimpl
+from dynalayer_local.names import safe_name
+
+__all__ = ["LocalAdapter"]
+
+_SUFFIX = ".segment"
+_PART = ".part"
+
+
+class LocalAdapter:
+    """Keeps segments in files below a folder, one folder a partition.
+
+    A segment is written to a file of its own, flushed to the disk, given its name, and the name flushed too, before
+    its ref is returned: a crash or a power cut leaves a whole segment or none.
+
+    Args:
+        root: The folder; made with the first segment. Give each layer its own (a URL does so by itself).
+    """
+
+    name = "local"
+    capabilities = Capabilities()
+
+    def __init__(self, root: str | Path) -> None:
+        # Absolute, so that the process may change its folder afterwards.
+        self._root = Path(root).absolute()
+
+    def __repr__(self) -> str:
+        return f"LocalAdapter({str(self._root)!r})"
+
+    @classmethod
+    def from_url(cls, url: URL, table: str) -> LocalAdapter:
+        """`local:relative/path` or `local:///absolute/path`; each table gets a folder of its own below it."""
+        url.refuse_options()
+        path = Path(url.path(what="storage"))
+        if path.exists() and not path.is_dir():
+            raise ConfigurationError(f"storage: {path} is a file; {url.scheme}: keeps its segments in a folder")
+        return cls(path / safe_name(table))
+
+    @hookimpl
+    def layer_setter(self, partition: str, segment: Segment) -> str:
+        """Store a segment."""
+        folder = self._folder(partition)
+        path = folder / f"{segment.name}{_SUFFIX}"
+        try:
+            _make_folder(folder)
+            _write(path, segment.to_bytes())
+        except OSError as error:
+            raise _failure("write", path, error) from error
+        return path.name
+
+    @hookimpl
+    def layer_getter(self, partition: str, ref: str) -> Segment:
+        """Load a segment."""
+        path = self._path(partition, ref)
+        try:
+            data = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise SegmentMissingError(f"there is no file {path}") from error
+        except OSError as error:
+            raise _failure("read", path, error) from error
+        return Segment.from_bytes(data, source=str(path))
+
+    @hookimpl
+    def layer_discard(self, partition: str, ref: str) -> bool:
+        """Remove a segment."""
+        path = self._path(partition, ref)
+        try:
+            path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            return True
+        except OSError as error:
+            raise _failure("remove", path, error) from error
+        return True
+
+    @hookimpl
+    def layer_list(self, partition: str) -> Sequence[str]:
+        """List segments, and what writers that crashed left of unfinished ones."""
+        folder = self._folder(partition)
+        try:
+            return [entry.name for entry in os.scandir(folder) if entry.name.endswith(_SUFFIX)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise _failure("list", folder, error) from error
+
+    def _folder(self, partition: str) -> Path:
+        return self._root / safe_name(partition)
+
+    def _path(self, partition: str, ref: str) -> Path:
+        if os.sep in ref or ref.startswith(".") or not ref.endswith(_SUFFIX):
+            raise StorageError(f"{ref!r} is no ref of this adapter")
+        return self._folder(partition) / ref
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a new file durably, or leave nothing under its name."""
+    part = path.with_name(f".{path.name}{_PART}")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _flush_folder(path.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each durably."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _flush_folder(folder.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _failure(what: str, path: Path, error: OSError) -> StorageError:
+    advice = {
+        errno.ENOSPC: "; the disk is full: make room and try again, what was there is whole",
+        errno.EDQUOT: "; the disk quota is used up: make room and try again, what was there is whole",
+        errno.EACCES: "; grant this user the right to write there",
+        errno.EPERM: "; grant this user the right to write there",
+        errno.EROFS: "; the file system is mounted read-only",
+        errno.ENOTDIR: "; a part of the path is a file",
+    }.get(error.errno or 0, "")
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return StorageError(f"could not {what} {path}: {error.strerror or error}{advice}", retryable=full)

@@ -1,0 +1,100 @@
+"""The append engine: a batch of events becomes one record in each partition that it touches."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable, Iterable
+
+from dynalayer.clock import INITIAL, Clock, to_datetime
+from dynalayer.errors import ConfigurationError, InvalidInputError
+from dynalayer.eventlog.base import Draft, EventLog, RecordKind
+from dynalayer.events import Change, Event, EventReader, pack
+from dynalayer.values import Item, copy_item
+
+__all__ = ["TTL", "Appender", "check_ttl"]
+
+TTL = float | Callable[[Item], float]
+"""Seconds, or a function of the item that tells them."""
+
+DAY = 24 * 3600
+
+
+def check_ttl(ttl: object) -> int:
+    """A ttl in whole seconds, rounded up.
+
+    Raises:
+        ConfigurationError: It is no number, or below a day: within that floor a slow read may still need the events.
+    """
+    if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not math.isfinite(ttl):
+        raise ConfigurationError(f"ttl is a number of seconds or a function of the item, not {ttl!r:.100}")
+    if ttl < DAY:
+        raise ConfigurationError(f"ttl={ttl} seconds is less than a day; at least {DAY} are needed")
+    return math.ceil(ttl)
+
+
+class Appender:
+    """Appends events.
+
+    Args:
+        log: The layer's event log.
+        reader: Checks events and tells where they belong.
+        ttl: How long events are kept after their fold.
+        clock: Tells when they are appended.
+    """
+
+    def __init__(self, log: EventLog, reader: EventReader, ttl: TTL, clock: Clock) -> None:
+        self._log = log
+        self._reader = reader
+        self._ttl = ttl if callable(ttl) else check_ttl(ttl)
+        self._clock = clock
+
+    def append(self, events: Iterable[object]) -> list[Event]:
+        """Append a batch; its events are durable when this returns.
+
+        Returns:
+            The events, in the order given, with the versions that they got.
+
+        Raises:
+            InvalidInputError: An event cannot be taken; nothing was written.
+            AppendError: Not all was written; says for each partition what is certain.
+        """
+        read = [self._reader.read(event, index) for index, event in enumerate(events)]
+        batches: dict[str, list[Change]] = {}
+        for partition, change in read:
+            batches.setdefault(partition, []).append(change)
+        if not batches:
+            return []
+        nonce, at = secrets.token_hex(8), self._clock()
+        drafts = [self._draft(partition, changes, nonce, at) for partition, changes in batches.items()]
+        places = {place.partition: place for place in self._log.append(drafts)}
+        return [
+            Event(
+                type=change.type,
+                item=copy_item(change.item),
+                id=change.id,
+                partition=partition,
+                version=places[partition].version,
+                cursor=INITIAL,
+                at=to_datetime(places[partition].at),
+            )
+            for partition, change in read
+        ]
+
+    def _draft(self, partition: str, changes: list[Change], nonce: str, at: int) -> Draft:
+        payload = pack(changes)
+        if len(payload) > self._log.record_limit:
+            raise InvalidInputError(
+                f"the {len(changes)} events for one partition take {len(payload)} bytes packed; one set() may have "
+                f"{self._log.record_limit}: give them in several",
+                operation="set",
+                partition=partition,
+            )
+        return Draft(partition, RecordKind.CHANGES, nonce, at, len(changes), self._retention(changes), payload)
+
+    def _retention(self, changes: list[Change]) -> int:
+        """A record is kept as long as the longest-lived of its events."""
+        ttl = self._ttl
+        if callable(ttl):
+            return max(check_ttl(ttl(copy_item(change.item))) for change in changes)
+        return int(ttl)

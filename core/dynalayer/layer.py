@@ -1,0 +1,365 @@
+"""The layer: what users hold. It checks, delegates, and has no engine of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Self, cast, overload
+
+import pluggy
+
+from dynalayer import clock as clocks
+from dynalayer.appending import TTL, Appender
+from dynalayer.asof import At, Historian
+from dynalayer.clock import INITIAL, Clock, to_datetime
+from dynalayer.errors import ClosedError, ConfigurationError, InvalidInputError, LayerError
+from dynalayer.eventlog.base import EventLog, PartitionState
+from dynalayer.events import Event, EventReader, ItemFunction, check_partition, check_table
+from dynalayer.opening import DEFAULT_EVENTS, DEFAULT_STORAGE, StorageOption, open_event_log, open_storage
+from dynalayer.pairs import Getter, PlainPair, Setter
+from dynalayer.plugins import (
+    PLUGINS,
+    FunctionRunner,
+    FunctionStrategy,
+    Observers,
+    load,
+    new_manager,
+    plugin_from,
+    register,
+)
+from dynalayer.reading import Reader
+from dynalayer.snapshots import Snapshots
+from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
+from dynalayer.storage import Storage
+from dynalayer.syncing import Syncer
+from dynalayer.triggering import Trigger
+from dynalayer.vacuuming import Vacuum, VacuumResult
+from dynalayer.values import Item, identifier_text
+from dynalayer.verifying import Verifier, VerifyResult
+
+__all__ = ["Layer"]
+
+Strategy = Callable[..., object]
+Runner = Callable[[Callable[[], None]], object]
+
+
+class Layer:
+    """Changes to the items of a table, cheap to read whole, none of them lost.
+
+    Every change is appended to an event log; `sync()` folds pending events into snapshots that a storage adapter
+    keeps; `get()` is snapshot + pending events, so that a reader sees its own writes at once.
+
+    A layer may be used by many threads; several processes may have a layer of the same table over the same log.
+
+    Args:
+        table: The source table's name: 1 to 255 of `A-Z a-z 0-9 _ . -`.
+        get_item_unique_identifier: What identifies an item within its partition: an attribute's name or a function of
+            the item. Left out, every event says its `id`.
+        get_item_partition: Which partition an item belongs to, likewise. Left out, the event's `partition`, or `""`.
+        events: Where events are kept: a URL (`sqlite:///events.db`, `memory:`) or an `EventLog`.
+        storage: Where snapshots are kept: a URL (`local:snapshots`), an adapter, or a list of wrappers, outermost
+            first, that ends with one of these.
+        getter: With `setter`, in place of `storage`: a function that takes a partition and returns its items.
+        setter: A function that takes a partition and its items, and stores them in place of what was there.
+        sync_strategy: A function of the layer's meta, or of that and the partition's, asked after each `set()`: True
+            syncs all that is pending, `"partition"` that partition. Or a list of such; any may say yes.
+        background_runner: Who runs a sync that a strategy asked for: None in line; a plugin's name (`"thread"`); a
+            function that takes a job.
+        ttl: How long events are kept after they were folded, for history and as-of reads, in seconds; or a function of
+            the item that says so. At least a day.
+        plugins: Names of installed plugins, or plugin objects.
+        lease: How long a sync keeps others from double work on a partition, in seconds, renewed with each segment. A
+            plain getter and setter must be done within it.
+        cache_bytes: How much of what was folded is remembered between reads, in bytes of JSON; 0 for nothing.
+        clock: Tells the moment in microseconds since the epoch.
+
+    Raises:
+        ConfigurationError: An option is wrong, or two do not go together.
+        EventLogError: The log cannot be opened, or is of another layout version.
+        PluginError: A plugin or an adapter is not installed, cannot be loaded, or does not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        table: str,
+        get_item_unique_identifier: ItemFunction | None = None,
+        get_item_partition: ItemFunction | None = None,
+        events: str | EventLog | None = None,
+        storage: StorageOption | Sequence[StorageOption] | None = None,
+        getter: Getter | None = None,
+        setter: Setter | None = None,
+        sync_strategy: Strategy | Sequence[Strategy] | None = None,
+        background_runner: str | Runner | None = None,
+        ttl: TTL = 5 * 24 * 3600,
+        plugins: Iterable[object] = (),
+        lease: float = 60,
+        cache_bytes: int = 256 * 1024 * 1024,
+        clock: Clock = clocks.now,
+    ) -> None:
+        self.table = check_table(table)
+        if not lease > 0:
+            raise ConfigurationError(f"lease={lease!r} is no positive number of seconds")
+        _check_pair(getter, setter, storage, get_item_unique_identifier)
+        self._closed = False
+        self._manager = new_manager()
+        self._observers = Observers(self._manager)
+        self._reader = EventReader(table, get_item_unique_identifier, get_item_partition)
+        _register_plugins(self._manager, plugins, sync_strategy, background_runner)
+        self._log = open_event_log(events if events is not None else DEFAULT_EVENTS, table)
+        try:
+            if getter is not None and setter is not None:
+                storage = PlainPair(getter, setter, self._reader, table, self._log.origin)
+            self._storage = open_storage(
+                storage if storage is not None else DEFAULT_STORAGE, table, self._manager
+            )
+            self._appender = Appender(self._log, self._reader, ttl, clock)
+        except BaseException:
+            if self._log is not events:
+                self._log.close()
+            raise
+        snapshots = Snapshots(self._storage, table, cache_bytes)
+        self._items = Reader(self._log, snapshots)
+        self._past = Historian(self._log, snapshots, immutable=self._storage.capabilities.immutable)
+        self._syncer = Syncer(self._log, self._storage, snapshots, clock, lease)
+        self._vacuum = Vacuum(self._log, self._storage, clock)
+        self._verifier = Verifier(self._log, self._storage, clock)
+        self._trigger = Trigger(self._manager, self._observers, self._sync)
+
+    def __repr__(self) -> str:
+        return f"Layer(table={self.table!r}, events={self._log.location!r}, storage={self._storage.name!r})"
+
+    def set(self, events: Iterable[object]) -> list[Event]:
+        """Append changes; they are durable, and seen by every read, when this returns.
+
+        Atomic within a partition: of one call's events for a partition all are written or none. No events are no work.
+
+        Args:
+            events: Mappings with `type` (PUT, UPDATE or DELETE) and `item` (the full item after the change; for
+                DELETE what identifies it). They may also say `partition`, `id` (or `sort`) and `table`.
+
+        Returns:
+            The events, in the order given, with version and cursor.
+
+        Raises:
+            InvalidEventError: One cannot be taken: its position and what is wrong; nothing was written.
+            InvalidInputError: They are too large for one call; nothing was written.
+            AppendError: Not all was written; says for each partition: written, not written, unknown.
+        """
+        self._check_open()
+        if isinstance(events, str | bytes | dict):
+            raise InvalidInputError(f"set() takes a list of events, not {type(events).__name__}", operation="set")
+        try:
+            appended = self._appender.append(events)
+        except LayerError as error:
+            raise error.within(operation="set")  # noqa: B904 -- the same error
+        if appended:
+            self._observers.appended(appended)
+            written = dict.fromkeys(event.partition for event in appended)
+            self._trigger.ask(written, self._layer_meta, self._partition_meta)
+        return appended
+
+    def get(self, partition: str = "", *, at: At | None = None, sorted: bool = True) -> list[Item]:  # noqa: A002 -- the ancestor's word
+        """The items of a partition: now, or as they were.
+
+        Args:
+            partition: The partition; one never heard of has no items.
+            at: An int is a version; an aware datetime a moment: the last record not after it; a str the cursor of a
+                sync. Left out: now, everything acknowledged before the call included.
+            sorted: Sort by identifier.
+
+        Returns:
+            The items, the caller's own to change.
+
+        Raises:
+            HistoryError: `at` is past the newest version, no sync's cursor, or reaches back past what is kept.
+            StorageError: A segment is missing or corrupt, or the adapter failed. Never an answer around a hole.
+            EventLogError: The log failed.
+        """
+        self._check_open()
+        check_partition(partition)
+        try:
+            if at is None:
+                return self._items.get(partition, in_order=sorted)
+            return self._past.get(partition, at, in_order=sorted)
+        except LayerError as error:
+            raise error.within(operation="get", partition=partition)  # noqa: B904 -- the same error
+
+    def history(self, partition: str = "", *, id: str | int | None = None, after: int = 0) -> list[Event]:  # noqa: A002 -- the design's word
+        """The events of a partition that are still kept: all pending ones, and folded ones for their ttl.
+
+        Args:
+            partition: The partition.
+            id: Only this item's.
+            after: Only those above this version.
+
+        Returns:
+            Events in order: by version, within a version as they were given.
+        """
+        self._check_open()
+        check_partition(partition)
+        identifier = None if id is None else identifier_text(id)
+        if id is not None and not identifier:
+            raise InvalidInputError(f"id={id!r:.100} is no identifier: text or a whole number, never empty")
+        return self._past.history(partition, identifier, after)
+
+    @overload
+    def meta(self) -> LayerMeta: ...
+
+    @overload
+    def meta(self, partition: str) -> PartitionMeta: ...
+
+    def meta(self, partition: str | None = None) -> LayerMeta | PartitionMeta:
+        """The layer's counts, or one partition's, from what is stored."""
+        self._check_open()
+        return self._layer_meta() if partition is None else self._partition_meta(check_partition(partition))
+
+    def sync(self, partition: str | None = None) -> SyncResult:
+        """Fold pending events into snapshots.
+
+        What a partition's adapter fails to store stays pending, whole, and keeps no other partition from being folded.
+
+        Args:
+            partition: Only this one; left out, all that have pending events.
+
+        Returns:
+            `count` events folded, and `locked` if some partition was left to another sync's lease.
+
+        Raises:
+            StorageError: The adapter failed; that partition's events stay pending.
+            EventLogError: The log failed.
+            ConflictError: Others moved a head at every one of a bounded number of tries.
+        """
+        self._check_open()
+        return self._sync(partition)
+
+    def partitions(self) -> list[str]:
+        """Every partition that has ever had an event, sorted."""
+        self._check_open()
+        return list(self._log.partitions())
+
+    def vacuum(self, partition: str | None = None, *, dry_run: bool = True) -> VacuumResult:
+        """Discard segments that neither a head nor the history names.
+
+        Args:
+            partition: Only this one; left out, all.
+            dry_run: Only tell what would be discarded.
+
+        Raises:
+            ConfigurationError: The adapter cannot list its segments.
+        """
+        self._check_open()
+        return self._vacuum.run(self._partitions(partition), dry_run=dry_run)
+
+    def verify(self, partition: str | None = None) -> VerifyResult:
+        """Read and check every segment and record that is kept; changes nothing.
+
+        Args:
+            partition: Only this one; left out, all.
+        """
+        self._check_open()
+        return self._verifier.run(self._partitions(partition))
+
+    def close(self) -> None:
+        """Let background syncs finish, then close the event log. Closing twice is as closing once."""
+        if not self._closed:
+            self._observers.closed()
+            self._closed = True
+            self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"the layer of table {self.table!r} was closed")
+
+    def _partitions(self, partition: str | None) -> tuple[str, ...]:
+        return self._log.partitions() if partition is None else (check_partition(partition),)
+
+    def _sync(self, partition: str | None) -> SyncResult:
+        pending = self._log.pending() if partition is None else (check_partition(partition),)
+        if not pending:
+            return SyncResult(0, locked=False)
+        result = self._syncer.sync(pending)
+        if result.count:
+            self._observers.synced(result)
+        return result
+
+    def _layer_meta(self) -> LayerMeta:
+        state = self._log.layer_state()
+        pending = state.appended - state.folded
+        return LayerMeta(
+            cursor=state.cursor,
+            loaded=state.appended > 0,
+            synced_last_total=state.synced_last_total,
+            synced_times=state.synced_times,
+            synced_total=state.folded,
+            unsynced_last_total=min(state.last_appended, pending),
+            unsynced_total=pending,
+            error=self._trigger.error,
+        )
+
+    def _partition_meta(self, partition: str) -> PartitionMeta:
+        state: PartitionState = self._log.partition_state(partition)
+        head = state.head
+        return PartitionMeta(
+            partition=partition,
+            version=state.version,
+            synced_version=head.version,
+            cursor=head.cursor,
+            synced_last_total=head.synced_last_total,
+            synced_times=head.synced_times,
+            synced_total=head.events_total,
+            unsynced_last_total=state.last_count,
+            unsynced_total=state.events_total - head.events_total,
+            unsynced_bytes=state.bytes_total - head.bytes_total,
+            unsynced_since=None if state.pending_since is None else to_datetime(state.pending_since),
+            segments=len(head.segments),
+        )
+
+
+def _check_pair(
+    getter: Getter | None, setter: Setter | None, storage: object, get_id: ItemFunction | None
+) -> None:
+    if (getter is None) != (setter is None):
+        missing = "getter" if getter is None else "setter"
+        raise ConfigurationError(f"getter and setter go together; {missing} is missing")
+    if getter is None:
+        return
+    if storage is not None:
+        raise ConfigurationError("getter and setter stand in place of storage; leave one out")
+    if get_id is None:
+        raise ConfigurationError(
+            "with getter and setter the layer needs get_item_unique_identifier, to tell their items apart"
+        )
+
+
+def _register_plugins(
+    manager: pluggy.PluginManager,
+    plugins: Iterable[object],
+    strategy: Strategy | Sequence[Strategy] | None,
+    runner: str | Runner | None,
+) -> None:
+    if isinstance(plugins, str):
+        raise ConfigurationError(f"plugins is a list of names and objects; write plugins=[{plugins!r}]")
+    for plugin in plugins:
+        _register(manager, plugin)
+    strategies = [] if strategy is None else list(strategy) if isinstance(strategy, list | tuple) else [strategy]
+    for each in strategies:
+        if not callable(each):
+            raise ConfigurationError(f"sync_strategy is a function of the layer's meta, not {each!r:.100}")
+        register(manager, FunctionStrategy(each), f"sync_strategy-{id(each)}")
+    if callable(runner):
+        register(manager, FunctionRunner(runner), "background_runner")
+    elif runner is not None:
+        _register(manager, runner)
+
+
+def _register(manager: pluggy.PluginManager, plugin: object) -> None:
+    if isinstance(plugin, str):
+        register(manager, plugin_from(load(PLUGINS, plugin).value), plugin)
+    else:
+        register(manager, plugin)

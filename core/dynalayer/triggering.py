@@ -1,0 +1,88 @@
+"""When to sync, and who runs it: asks the strategies after each `set()`, hands the job to the runner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import pluggy
+
+from dynalayer.plugins import Observers
+from dynalayer.states import LayerMeta, PartitionMeta
+
+__all__ = ["Trigger"]
+
+
+class Trigger:
+    """Starts syncs. The `set()` that leads to one has succeeded: nothing that fails here may reach its caller.
+
+    Args:
+        manager: The layer's plugin manager: its strategies and its runner.
+        observers: Whom to tell what failed.
+        sync: Runs a sync of one partition, or with None of all.
+    """
+
+    def __init__(
+        self, manager: pluggy.PluginManager, observers: Observers, sync: Callable[[str | None], object]
+    ) -> None:
+        self._hook = manager.hook
+        self._observers = observers
+        self._sync = sync
+        self.error: str | None = None
+
+    def ask(
+        self,
+        partitions: Iterable[str],
+        meta: Callable[[], LayerMeta],
+        partition_meta: Callable[[str], PartitionMeta],
+    ) -> None:
+        """Ask the strategies about the partitions just written, and start what they say."""
+        if not self._hook.layer_strategy.get_hookimpls():
+            return
+        try:
+            wanted = self._wanted(partitions, meta, partition_meta)
+        except Exception as error:  # noqa: BLE001 -- see the class
+            self._fail("layer_strategy", error)
+            return
+        for partition in wanted:
+            self._start(partition)
+
+    def _wanted(
+        self,
+        partitions: Iterable[str],
+        meta: Callable[[], LayerMeta],
+        partition_meta: Callable[[str], PartitionMeta],
+    ) -> list[str | None]:
+        """The partitions to sync; None alone stands for all."""
+        layer = meta()
+        wanted: list[str | None] = []
+        for partition in partitions:
+            answers: list[bool | Literal["partition"] | None] = self._hook.layer_strategy(
+                meta=layer, partition_meta=partition_meta(partition)
+            )
+            if any(answer and answer != "partition" for answer in answers):
+                return [None]
+            if any(answers):
+                wanted.append(partition)
+        return wanted
+
+    def _start(self, partition: str | None) -> None:
+        def job() -> None:
+            try:
+                self._sync(partition)
+            except Exception as error:  # noqa: BLE001 -- see the class
+                self._fail("sync", error)
+            else:
+                self.error = None
+
+        try:
+            taken = self._hook.layer_runner(job=job)
+        except Exception as error:  # noqa: BLE001 -- see the class
+            self._fail("layer_runner", error)
+            return
+        if not taken:
+            job()
+
+    def _fail(self, operation: str, error: Exception) -> None:
+        self.error = f"{operation}: {error}"
+        self._observers.failed(operation, error)
