@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ __all__ = ["LocalAdapter"]
 
 _SUFFIX = ".segment"
 _PART = ".part"
+_ABANDONED_SECONDS = 24 * 3600
 
 
 class LocalAdapter:
@@ -83,10 +85,10 @@ class LocalAdapter:
 
     @hookimpl
     def layer_list(self, partition: str) -> Sequence[str]:
-        """List segments, and what writers that crashed left of unfinished ones."""
+        """List segments, and what a crash left of one that was being written."""
         folder = self._folder(partition)
         try:
-            return [entry.name for entry in os.scandir(folder) if entry.name.endswith(_SUFFIX)]
+            return [entry.name for entry in os.scandir(folder) if _is_listed(entry)]
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -96,14 +98,21 @@ class LocalAdapter:
         return self._root / safe_name(partition)
 
     def _path(self, partition: str, ref: str) -> Path:
-        if os.sep in ref or ref.startswith(".") or not ref.endswith(_SUFFIX):
+        if os.sep in ref or not ref.endswith((_SUFFIX, _PART)):
             raise StorageError(f"{ref!r} is no ref of this adapter")
         return self._folder(partition) / ref
 
 
+def _is_listed(entry: os.DirEntry[str]) -> bool:
+    """A younger part may be somebody's who is writing it."""
+    if entry.name.endswith(_PART):
+        return entry.stat().st_mtime < time.time() - _ABANDONED_SECONDS
+    return entry.name.endswith(_SUFFIX)
+
+
 def _write(path: Path, data: bytes) -> None:
     """Write a new file durably, or leave nothing under its name."""
-    part = path.with_name(f".{path.name}{_PART}")
+    part = path.with_name(path.name + _PART)
     try:
         with part.open("wb") as file:
             file.write(data)

@@ -36,9 +36,9 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _WORTH_COMPRESSING = 1024  # below, a file takes a block of the disk either way, and plain text is easier to read
 
 
-def fresh_name(kind: SegmentKind, to_version: int) -> str:
-    """A name that no segment has had; names of one partition sort by version."""
-    return f"{to_version:020d}-{kind}-{secrets.token_hex(8)}"
+def fresh_name(kind: SegmentKind, to_version: int, origin: str) -> str:
+    """A name that no segment has had; names of one partition sort by version, and tell whose log wrote them."""
+    return f"{to_version:020d}-{kind}-{origin}-{secrets.token_hex(8)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class Segment:
         to_version: The version it holds the state of.
         items: Identifier to item: all of them for a base, the ones set for a delta.
         deleted: Identifiers that the delta removes; empty for a base.
-        name: Fresh for each segment written, 60 characters of `0-9 a-z -` at most; adapters that need a name for
-            what they store take this one, so that a put tried twice is one object.
+        name: Fresh for each segment written, at most 60 characters of `0-9 a-z -`. Adapters that need a name for what
+            they store take this one: a put tried twice is then one object, and `vacuum` sees in the ref whose it is.
     """
 
     table: str
@@ -70,7 +70,7 @@ class Segment:
 
     def __post_init__(self) -> None:
         if not self.name:
-            object.__setattr__(self, "name", fresh_name(self.kind, self.to_version))
+            object.__setattr__(self, "name", fresh_name(self.kind, self.to_version, self.origin))
 
     @property
     def entries(self) -> int:
