@@ -8,7 +8,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dynalayer import URL, Capabilities, ConfigurationError, Segment, SegmentMissingError, StorageError, hookimpl
+from dynalayer import (
+    URL,
+    Capabilities,
+    ConfigurationError,
+    Segment,
+    SegmentMissingError,
+    StorageError,
+    hookimpl,
+)
 from dynalayer_local.names import safe_name
 
 __all__ = ["LocalAdapter"]

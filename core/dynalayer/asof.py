@@ -110,9 +110,7 @@ class Historian:
             if at.tzinfo is None:
                 raise InvalidInputError(f"at={at!r} has no time zone; as in datetime.now(timezone.utc)")
             moment = to_microseconds(at)
-            return self._last(
-                partition, past, at, lambda named: named.at <= moment, lambda record: record.at <= moment
-            )
+            return self._last(partition, past, at, lambda named: named.at <= moment, lambda record: record.at <= moment)
         if isinstance(at, str):
             return self._resolve_cursor(partition, past, at)
         raise InvalidInputError(f"at={at!r:.100} is no version (int), moment (datetime) or cursor (str)")

@@ -170,9 +170,7 @@ class EventReader:
         given = [_check_id(event[key], f"{key!r}") for key in ("id", "sort") if event.get(key) is not None]
         if self._get_id is None:
             if not given:
-                raise InvalidInputError(
-                    "it has no 'id', and the layer was given no get_item_unique_identifier to ask"
-                )
+                raise InvalidInputError("it has no 'id', and the layer was given no get_item_unique_identifier to ask")
             identifier = given[0]
         else:
             identifier = _check_id(_ask(self._get_id, item, "identifier"), "its item's identifier")
@@ -190,9 +188,7 @@ def _ask(function: ItemFunction, item: Item, what: str) -> object:
     try:
         return function(item)
     except Exception as error:
-        raise InvalidInputError(
-            f"the function for an item's {what} raised {type(error).__name__}: {error}"
-        ) from error
+        raise InvalidInputError(f"the function for an item's {what} raised {type(error).__name__}: {error}") from error
 
 
 def _check_id(value: object, what: str) -> str:

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import pluggy
 
+from dynalayer.events import Event
 from dynalayer.segments import Segment
-
-if TYPE_CHECKING:
-    from dynalayer.events import Event
-    from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
+from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
 
 __all__ = ["Adapter", "Capabilities", "HookSpecs", "Job", "Wrapper", "hookimpl"]
 
@@ -80,9 +78,7 @@ class HookSpecs:
         """
 
     @hookspec
-    def layer_strategy(
-        self, meta: LayerMeta, partition_meta: PartitionMeta
-    ) -> bool | Literal["partition"] | None:
+    def layer_strategy(self, meta: LayerMeta, partition_meta: PartitionMeta) -> bool | Literal["partition"] | None:
         """Say whether to sync now: True all that is pending, `"partition"` this partition, anything false nothing.
 
         Called after each `set()`, for each partition that it wrote. Of several strategies any may say yes.

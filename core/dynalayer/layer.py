@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Self, cast, overload
+from typing import Self, overload
 
 import pluggy
 
 from dynalayer import clock as clocks
 from dynalayer.appending import TTL, Appender
 from dynalayer.asof import At, Historian
-from dynalayer.clock import INITIAL, Clock, to_datetime
+from dynalayer.clock import Clock, to_datetime
 from dynalayer.errors import ClosedError, ConfigurationError, InvalidInputError, LayerError
 from dynalayer.eventlog.base import EventLog, PartitionState
 from dynalayer.events import Event, EventReader, ItemFunction, check_partition, check_table
@@ -29,7 +29,6 @@ from dynalayer.plugins import (
 from dynalayer.reading import Reader
 from dynalayer.snapshots import Snapshots
 from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
-from dynalayer.storage import Storage
 from dynalayer.syncing import Syncer
 from dynalayer.triggering import Trigger
 from dynalayer.vacuuming import Vacuum, VacuumResult
@@ -107,11 +106,10 @@ class Layer:
         _register_plugins(self._manager, plugins, sync_strategy, background_runner)
         self._log = open_event_log(events if events is not None else DEFAULT_EVENTS, table)
         try:
+            pair: StorageOption | None = None
             if getter is not None and setter is not None:
-                storage = PlainPair(getter, setter, self._reader, table, self._log.origin)
-            self._storage = open_storage(
-                storage if storage is not None else DEFAULT_STORAGE, table, self._manager
-            )
+                pair = PlainPair(getter, setter, self._reader, table, self._log.origin)
+            self._storage = open_storage(pair or (DEFAULT_STORAGE if storage is None else storage), table, self._manager)
             self._appender = Appender(self._log, self._reader, ttl, clock)
         except BaseException:
             if self._log is not events:
@@ -321,9 +319,7 @@ class Layer:
         )
 
 
-def _check_pair(
-    getter: Getter | None, setter: Setter | None, storage: object, get_id: ItemFunction | None
-) -> None:
+def _check_pair(getter: Getter | None, setter: Setter | None, storage: object, get_id: ItemFunction | None) -> None:
     if (getter is None) != (setter is None):
         missing = "getter" if getter is None else "setter"
         raise ConfigurationError(f"getter and setter go together; {missing} is missing")

@@ -61,7 +61,8 @@ def open_event_log(events: str | EventLog, table: str) -> EventLog:
         raise ConfigurationError(f"events is a URL or an EventLog, not {type(events).__name__}")
     if events.table != table:
         raise ConfigurationError(
-            f"the event log given is for table {events.table!r}, the layer for {table!r}: one log object serves one layer"
+            f"the event log given is for table {events.table!r}, the layer for {table!r}: "
+            "one log object serves one layer"
         )
     return events
 
@@ -99,9 +100,7 @@ def open_storage(
         raise PluginError(
             f"adapter {adapter.name!r} does not mark {', '.join(sorted(needed - hooks))} with hookimpl"
         ).within(adapter=adapter.name, distribution=distribution)
-    return Storage(
-        manager, name=adapter.name, distribution=distribution, capabilities=adapter.capabilities
-    )
+    return Storage(manager, name=adapter.name, distribution=distribution, capabilities=adapter.capabilities)
 
 
 def _open(part: object, table: str) -> tuple[object, str | None]:

@@ -76,11 +76,13 @@ class PlainPair:
         return Segment(self._table, partition, self._origin, "base", 0, version, items)
 
     @hookimpl
-    def layer_discard(self, ref: str) -> bool:
+    def layer_discard(self, partition: str, ref: str) -> bool:
         """Refused: there is one place a partition."""
-        raise StorageError(f"a plain getter and setter keep no old snapshots ({ref!r})")
+        raise StorageError(
+            f"a plain getter and setter keep no old snapshots: {partition!r} has none but its newest, {ref!r}"
+        )
 
     @hookimpl
-    def layer_list(self) -> Sequence[str]:
+    def layer_list(self, partition: str) -> Sequence[str]:
         """Refused: there is one place a partition."""
-        raise StorageError("a plain getter and setter cannot be listed")
+        raise StorageError(f"a plain getter and setter cannot be listed ({partition!r})")

@@ -15,7 +15,17 @@ import pluggy
 from dynalayer.errors import PluginError, PluginLoadError, PluginNotFoundError
 from dynalayer.hookspecs import PROJECT, HookSpecs, hookimpl
 
-__all__ = ["ADAPTERS", "PLUGINS", "Installed", "Loaded", "Observers", "installed", "load", "new_manager", "register"]
+__all__ = [
+    "ADAPTERS",
+    "PLUGINS",
+    "Installed",
+    "Loaded",
+    "Observers",
+    "installed",
+    "load",
+    "new_manager",
+    "register",
+]
 
 ADAPTERS = "dynalayer.adapters"
 """The entry-point group of storage adapters and of wrappers around them."""
@@ -53,9 +63,7 @@ class Loaded:
 
 def installed(group: str) -> tuple[Installed, ...]:
     """What is installed in a group, sorted by name. Nothing is imported."""
-    found = {
-        Installed(point.name, group, _distribution(point), point.value) for point in entry_points(group=group)
-    }
+    found = {Installed(point.name, group, _distribution(point), point.value) for point in entry_points(group=group)}
     return tuple(sorted(found, key=lambda each: (each.name, each.distribution)))
 
 
@@ -198,7 +206,7 @@ class Observers:
     def _call(self, hook: str, **arguments: object) -> None:
         try:
             getattr(self._manager.hook, hook)(**arguments)
-        except Exception as error:  # noqa: BLE001 -- whatever a watcher does must not undo what was done
+        except Exception as error:
             logger.exception("a plugin's %s failed", hook)
             if hook != "layer_failed":
                 self.failed(hook, error)

@@ -94,7 +94,9 @@ class Reader:
             return False
         if any(record.kind is RecordKind.RESET and record.version <= run.head.version for record in records):
             return False
-        changes = [changes_of(self._log, partition, record) for record in records]  # all of them, before the first is folded
+        changes = [
+            changes_of(self._log, partition, record) for record in records
+        ]  # all of them, before the first is folded
         for each in changes:
             apply_changes(state.items, each)
         state.version = end

@@ -106,10 +106,14 @@ class Segment:
         options = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
         items = self.items
         if not self.deleted:
-            return [orjson.dumps({"id": key, "item": item_to_json(items[key])}, option=options) for key in sorted(items)]
+            return [
+                orjson.dumps({"id": key, "item": item_to_json(items[key])}, option=options) for key in sorted(items)
+            ]
         lines = []
         for key in sorted([*items, *self.deleted]):
-            entry = {"id": key, "deleted": True} if key in self.deleted else {"id": key, "item": item_to_json(items[key])}
+            entry = (
+                {"id": key, "deleted": True} if key in self.deleted else {"id": key, "item": item_to_json(items[key])}
+            )
             lines.append(orjson.dumps(entry, option=options))
         return lines
 
@@ -145,7 +149,7 @@ class Segment:
         stated = header.pop("hash", None)
         if stated != _hash(header, body):
             raise SegmentCorruptError("the content does not match its hash: the file is corrupt or truncated")
-        # JSON text holds no raw line breaks, so the lines are the elements of one array: parsed at once, 3 times faster.
+        # JSON text holds no raw line breaks, so the lines are the elements of one array, parsed at once.
         entries = orjson.loads(b"[" + body.rstrip(b"\n").replace(b"\n", b",") + b"]")
         if len(entries) != header["entries"]:
             raise SegmentCorruptError(f"{len(entries)} entries where the header counts {header['entries']}")

@@ -42,9 +42,7 @@ class State:
 
 def contiguous(records: Sequence[Record], after: int) -> tuple[Record, ...]:
     """The records that follow a version without a gap."""
-    return tuple(
-        record for expected, record in zip(itertools.count(after + 1), records) if record.version == expected  # noqa: B905 -- count has no end
-    )
+    return tuple(record for expected, record in zip(itertools.count(after + 1), records) if record.version == expected)
 
 
 def changes_of(log: EventLog, partition: str, record: Record) -> list[Change]:

@@ -7,7 +7,13 @@ from typing import TypeVar
 
 import pluggy
 
-from dynalayer.errors import ConfigurationError, LayerError, SegmentCorruptError, SegmentMissingError, StorageError
+from dynalayer.errors import (
+    ConfigurationError,
+    LayerError,
+    SegmentCorruptError,
+    SegmentMissingError,
+    StorageError,
+)
 from dynalayer.eventlog.base import MAX_REF_BYTES, SegmentRef
 from dynalayer.hookspecs import Capabilities
 from dynalayer.segments import Segment
@@ -28,7 +34,12 @@ class Storage:
     """
 
     def __init__(
-        self, manager: pluggy.PluginManager, *, name: str, distribution: str | None, capabilities: Capabilities
+        self,
+        manager: pluggy.PluginManager,
+        *,
+        name: str,
+        distribution: str | None,
+        capabilities: Capabilities,
     ) -> None:
         self._hook = manager.hook
         self.name = name
@@ -77,7 +88,15 @@ class Storage:
         """
         segment = self.fetch(partition, named.ref)
         if self.capabilities.immutable:
-            expected = (table, partition, named.kind, named.from_version, named.to_version, named.entries, named.name)
+            expected = (
+                table,
+                partition,
+                named.kind,
+                named.from_version,
+                named.to_version,
+                named.entries,
+                named.name,
+            )
             found = (
                 segment.table,
                 segment.partition,
@@ -99,19 +118,17 @@ class Storage:
 
     def fetch(self, partition: str, ref: str) -> Segment:
         """Whatever segment stands under a ref; errors as `get`."""
-        segment = self._call(
-            "read a segment", partition, lambda: self._hook.layer_getter(partition=partition, ref=ref)
-        )
+        segment = self._call("read a segment", partition, lambda: self._hook.layer_getter(partition=partition, ref=ref))
         if not isinstance(segment, Segment):
-            raise self._named(StorageError(f"the adapter returned no segment for {ref!r} but {segment!r:.100}"), partition)
+            raise self._named(
+                StorageError(f"the adapter returned no segment for {ref!r} but {segment!r:.100}"), partition
+            )
         return segment
 
     def discard(self, partition: str, ref: str) -> None:
         """Remove a segment."""
         self.need_listing("vacuum")
-        self._call(
-            "discard a segment", partition, lambda: self._hook.layer_discard(partition=partition, ref=ref)
-        )
+        self._call("discard a segment", partition, lambda: self._hook.layer_discard(partition=partition, ref=ref))
 
     def list(self, partition: str) -> tuple[str, ...]:
         """The refs of all that is stored for a partition, sorted."""

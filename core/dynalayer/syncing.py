@@ -95,9 +95,10 @@ class Syncer:
         now = self._clock()
         self._log.expire(now, _EXPIRED_AT_ONCE, to_iso(now - _REMEMBERED_SYNCS))
         if errors:
-            for error in errors[1:]:
-                errors[0].add_note(f"and: {error}")
-            raise errors[0]
+            first, *others = errors
+            for other in others:
+                first.add_note(f"and: {other}")
+            raise first
         count = sum(work.folded for work in done)
         return SyncResult(
             count=count,
@@ -233,9 +234,7 @@ class Syncer:
         if head.segments and self._storage.capabilities.deltas:
             net = NetChanges()
             net.add_changes(changes)
-            return Segment(
-                table, partition, origin, "delta", head.version, version, net.items, frozenset(net.deleted)
-            )
+            return Segment(table, partition, origin, "delta", head.version, version, net.items, frozenset(net.deleted))
         items = self._snapshots.items(partition, head.segments)
         apply_changes(items, changes)
         return Segment(table, partition, origin, "base", 0, version, items)

@@ -97,8 +97,6 @@ def item_to_json(item: object) -> dict[str, Any]:
         InvalidValueError: Something that could not come back as it is; names its path.
     """
     try:
-        if type(item) is not dict:
-            raise _RefusedError(f"an item is a dict of attributes, not {type(item).__name__}")
         return _pairs_to_json(item, 0)
     except _RefusedError as refusal:
         path = join_path(refusal.path[::-1])
@@ -106,8 +104,10 @@ def item_to_json(item: object) -> dict[str, Any]:
         raise InvalidValueError(f"{where}{refusal.reason}", path=path) from None
 
 
-def _pairs_to_json(mapping: dict[Any, Any], depth: int) -> dict[str, Any]:
+def _pairs_to_json(mapping: object, depth: int) -> dict[str, Any]:
     """The pairs of a dict; adds each key to the path of what fails under it."""
+    if type(mapping) is not dict:
+        raise _RefusedError(f"an item is a dict of attributes, not {type(mapping).__name__}")
     encoded = {}
     for key, value in mapping.items():
         if type(key) is not str:
@@ -129,7 +129,7 @@ def _check_text(text: str) -> None:
             raise _RefusedError("holds a lone surrogate, which is no Unicode text") from None
 
 
-def _to_json(value: object, depth: int) -> Any:  # noqa: C901 -- one branch a type of the domain, flat
+def _to_json(value: object, depth: int) -> Any:
     kind = type(value)
     if kind is str:
         _check_text(value)  # type: ignore[arg-type] # `kind` says so; isinstance would let subclasses in
@@ -254,8 +254,10 @@ def _tagged_from_json(tag: str, value: Any, depth: int) -> Any:
         return _DECODERS[tag](value, depth)
     except KeyError:
         raise ValueError(f"unknown tag {tag!r}; an object with this one key is written {{'$dict': …}}") from None
-    except (_RefusedError, InvalidOperation, binascii.Error) as error:
-        raise ValueError(f"{tag}: {error or 'not a number'}") from None
+    except InvalidOperation:
+        raise ValueError(f"{tag}: {value!r:.50} is no number") from None
+    except (_RefusedError, binascii.Error) as error:
+        raise ValueError(f"{tag}: {error}") from None
 
 
 def _text(value: Any) -> str:

@@ -11,7 +11,7 @@ from dynalayer.eventlog.base import EventLog, Head, Run, SegmentRef
 from dynalayer.snapshots import changes_of
 from dynalayer.storage import Storage
 
-__all__ = ["Finding", "VerifyResult", "Verifier"]
+__all__ = ["Finding", "Verifier", "VerifyResult"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +102,12 @@ class Verifier:
                 yield Finding(partition, f"record {record.version}", error.message)
                 count = record.count
             if count != record.count:
-                yield Finding(
-                    partition, f"record {record.version}", f"holds {count} events and counts {record.count}"
-                )
+                yield Finding(partition, f"record {record.version}", f"holds {count} events and counts {record.count}")
             if record.version <= run.head.version:
                 continue
             pending += 1
             if record.version != pending:
-                yield Finding(
-                    partition, f"record {pending}", f"is missing: the next one kept is {record.version}"
-                )
+                yield Finding(partition, f"record {pending}", f"is missing: the next one kept is {record.version}")
                 pending, total = record.version, record.events_total - record.count
             total += record.count
             if record.events_total != total:
@@ -129,9 +125,7 @@ def _check_head(partition: str, head: Head) -> Iterator[Finding]:
         if segment.kind != kind:
             yield Finding(partition, "head", f"names a {segment.kind} where a {kind} belongs: {segment.ref}")
         if segment.from_version != reached:
-            yield Finding(
-                partition, "head", f"{segment.ref} begins at {segment.from_version}, after one to {reached}"
-            )
+            yield Finding(partition, "head", f"{segment.ref} begins at {segment.from_version}, after one to {reached}")
         reached = segment.to_version
     if reached != head.version:
         yield Finding(partition, "head", f"is at version {head.version}, its snapshot at {reached}")

@@ -174,7 +174,8 @@ class SQLiteEventLog(EventLog):
             return Head.from_json(head)
         except ValueError as error:
             raise EventLogError(
-                f"the head in {self.location} is damaged: {error}; restore the log from a copy", partition=partition
+                f"the head in {self.location} is damaged: {error}; restore the log from a copy",
+                partition=partition,
             ) from error
 
     def head(self, partition: str) -> Head:
@@ -187,7 +188,8 @@ class SQLiteEventLog(EventLog):
         """See `EventLog`."""
         with self._file.writing() as db:
             row = db.execute(
-                "UPDATE partitions SET revision = ?, head = ? WHERE layer = ? AND name = ? AND revision = ? RETURNING id",
+                "UPDATE partitions SET revision = ?, head = ? "
+                "WHERE layer = ? AND name = ? AND revision = ? RETURNING id",
                 (
                     move.head.revision,
                     move.head.to_json().decode(),
@@ -305,7 +307,8 @@ class SQLiteEventLog(EventLog):
             row = self._row(db, partition)
             if row is not None:
                 db.executemany(
-                    "DELETE FROM old_segments WHERE partition = ? AND ref = ?", [(row[0], ref) for ref in refs]
+                    "DELETE FROM old_segments WHERE partition = ? AND ref = ?",
+                    [(row[0], ref) for ref in refs],
                 )
 
     def expire(self, now: int, limit: int, syncs_before: str) -> int:
@@ -314,9 +317,10 @@ class SQLiteEventLog(EventLog):
         forgotten = "SELECT cursor FROM syncs WHERE layer = ? AND cursor < ? ORDER BY cursor LIMIT ?"
         seconds = now // MICROSECONDS
         with self._file.reading() as db:
-            found = db.execute(due, (seconds, 1)).fetchone() or db.execute(
-                forgotten, (self._layer, syncs_before, 1)
-            ).fetchone()
+            found = (
+                db.execute(due, (seconds, 1)).fetchone()
+                or db.execute(forgotten, (self._layer, syncs_before, 1)).fetchone()
+            )
         if found is None:
             return 0
         with self._file.writing() as db:
@@ -329,9 +333,7 @@ class SQLiteEventLog(EventLog):
     def knows_cursor(self, cursor: str) -> bool:
         """See `EventLog`."""
         with self._file.reading() as db:
-            found = db.execute(
-                "SELECT 1 FROM syncs WHERE layer = ? AND cursor = ?", (self._layer, cursor)
-            ).fetchone()
+            found = db.execute("SELECT 1 FROM syncs WHERE layer = ? AND cursor = ?", (self._layer, cursor)).fetchone()
             return found is not None
 
     def partition_state(self, partition: str) -> PartitionState:

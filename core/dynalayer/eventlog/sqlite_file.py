@@ -196,9 +196,7 @@ class SQLiteFile:
             self._pid = os.getpid()
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
+        connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             self._check_layout(connection)
             connection.execute("PRAGMA synchronous = FULL")
