@@ -109,7 +109,9 @@ class Layer:
             pair: StorageOption | None = None
             if getter is not None and setter is not None:
                 pair = PlainPair(getter, setter, self._reader, table, self._log.origin)
-            self._storage = open_storage(pair or (DEFAULT_STORAGE if storage is None else storage), table, self._manager)
+            self._storage = open_storage(
+                pair or (DEFAULT_STORAGE if storage is None else storage), table, self._manager
+            )
             self._appender = Appender(self._log, self._reader, ttl, clock)
         except BaseException:
             if self._log is not events:

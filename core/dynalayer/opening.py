@@ -24,17 +24,19 @@ StorageOption = str | Adapter | Wrapper
 """A URL or an object: an adapter, or a wrapper that makes an adapter around an adapter."""
 
 
-def _sqlite(url: URL, table: str) -> EventLog:
+def _sqlite(url: URL, table: str, *, create: bool) -> EventLog:
     url.refuse_options()
     if not url.location.startswith("///") or not url.location.strip("/"):
         raise ConfigurationError(
             "events: write sqlite:///relative/path.db or sqlite:////absolute/path.db, with three or four slashes"
         )
-    return SQLiteEventLog(url.location[3:], table)
+    return SQLiteEventLog(url.location[3:], table, create=create)
 
 
-def _memory(url: URL, table: str) -> EventLog:
+def _memory(url: URL, table: str, *, create: bool) -> EventLog:
     url.refuse_options()
+    if not create:
+        raise ConfigurationError("events: memory: is empty when it is opened, so that there is nothing to look at")
     if url.location:
         raise ConfigurationError(f"events: memory: takes no path, and got {url.location!r}")
     return MemoryEventLog(table)
@@ -43,8 +45,13 @@ def _memory(url: URL, table: str) -> EventLog:
 _EVENT_LOGS = {"memory": _memory, "sqlite": _sqlite}
 
 
-def open_event_log(events: str | EventLog, table: str) -> EventLog:
+def open_event_log(events: str | EventLog, table: str, *, create: bool = True) -> EventLog:
     """The event log that a URL names, or the one given.
+
+    Args:
+        events: The URL, or the log.
+        table: The layer's table.
+        create: Whether it may be made; else one that is not there is an error.
 
     Raises:
         ConfigurationError: The URL is wrong, or the log is another table's.
@@ -56,7 +63,7 @@ def open_event_log(events: str | EventLog, table: str) -> EventLog:
             raise ConfigurationError(
                 f"there is no event log {url.scheme!r}; there are: {', '.join(sorted(_EVENT_LOGS))}"
             )
-        return _EVENT_LOGS[url.scheme](url, table)
+        return _EVENT_LOGS[url.scheme](url, table, create=create)
     if not isinstance(events, EventLog):
         raise ConfigurationError(f"events is a URL or an EventLog, not {type(events).__name__}")
     if events.table != table:

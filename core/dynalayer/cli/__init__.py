@@ -1,1 +1,25 @@
-"""The command line."""
+"""The command line: `dynalayer COMMAND`."""
+
+from __future__ import annotations
+
+import click
+
+from dynalayer.cli.demo import demo
+from dynalayer.cli.looking import get, history, status
+from dynalayer.cli.taking import import_events
+from dynalayer.cli.upkeep import sync, vacuum, verify
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dynalayer")
+def main() -> None:
+    """Changes in, true reads out: an event log and snapshots of a table's partitions.
+
+    Every command works on one layer: the --table's events in --events and its snapshots in --storage.
+    """
+
+
+for command in (import_events, get, history, sync, status, verify, vacuum, demo):
+    main.add_command(command)

@@ -44,19 +44,22 @@ class SQLiteEventLog(EventLog):
     Args:
         path: The file; made, with its folder, when it is not there.
         table: The layer's table. Layers of several tables may share one file.
+        create: Whether file and layer may be made; else what is not there is an error.
 
     Raises:
         LayoutError: The file is something else, or of another layout version.
         EventLogError: It cannot be opened or made.
     """
 
-    def __init__(self, path: str | Path, table: str) -> None:
+    def __init__(self, path: str | Path, table: str, *, create: bool = True) -> None:
         self.table = table
         self.location = f"sqlite:{path}"
         self.record_limit = 64 * 1024 * 1024
         # Absolute, so that the process may change its folder afterwards.
-        self._file = SQLiteFile(Path(path).absolute())
+        self._file = SQLiteFile(Path(path).absolute(), create=create)
         try:
+            if not create:
+                self._need_layer()
             with self._file.writing() as db:
                 db.execute(
                     "INSERT INTO layers (name, origin) VALUES (?, ?) ON CONFLICT DO NOTHING",
@@ -68,6 +71,12 @@ class SQLiteEventLog(EventLog):
         except BaseException:
             self._file.close()
             raise
+
+    def _need_layer(self) -> None:
+        with self._file.reading() as db:
+            tables = [name for (name,) in db.execute("SELECT name FROM layers ORDER BY name")]
+        if self.table not in tables:
+            raise EventLogError(f"{self.location} has no layer of table {self.table!r}; it has: {', '.join(tables)}")
 
     def __repr__(self) -> str:
         return f"SQLiteEventLog({str(self._file.path)!r}, table={self.table!r})"

@@ -90,14 +90,15 @@ class SQLiteFile:
     Connections are lent out one caller at a time. They do not cross a fork: a child opens its own.
 
     Args:
-        path: The file; it and its folder are made when they are not there.
+        path: The file.
+        create: Whether it and its folder are made when they are not there.
 
     Raises:
         LayoutError: The file is something else, or of another layout version.
         EventLogError: It cannot be opened or made.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
         self._lock = threading.Lock()
         self._idle: deque[sqlite3.Connection] = deque()
@@ -106,7 +107,10 @@ class SQLiteFile:
         self._inherited: list[sqlite3.Connection] = []
         self._closed = False
         with self.failing("opened"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if create:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            elif not path.exists():
+                raise EventLogError(f"there is no event log {path}; `dynalayer import` or a Layer makes one")
             connection = self._connect()
         self._give_back(connection)
 

@@ -1,0 +1,107 @@
+"""Looking at a layer: `get`, `history`, `status`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import click
+
+from dynalayer.cli.options import event_line, item_line, layer_options, opened, print_json
+from dynalayer.states import PartitionMeta
+
+__all__ = ["get", "history", "show_status", "status"]
+
+
+def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
+    """An ISO 8601 moment with its time zone."""
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is no ISO 8601 moment: {error}") from error
+    if moment.tzinfo is None:
+        raise click.BadParameter(f"{value!r} has no time zone; as in 2026-01-31T12:00:00Z")
+    return moment
+
+
+@click.command()
+@click.argument("partition", default="")
+@layer_options
+@click.option("--at-version", type=click.IntRange(0), help="As it was at this version.")
+@click.option(
+    "--at-moment", callback=_moment, metavar="MOMENT", help="As it was at this moment, ISO 8601 with time zone."
+)
+@click.option("--at-cursor", help="As the sync with this cursor left it.")
+def get(
+    partition: str,
+    table: str,
+    events: str,
+    storage: str,
+    at_version: int | None,
+    at_moment: datetime | None,
+    at_cursor: str | None,
+) -> None:
+    """Print the items of a PARTITION as JSON Lines, sorted by identifier: now, or as they were."""
+    given = [at for at in (at_version, at_moment, at_cursor) if at is not None]
+    if len(given) > 1:
+        raise click.UsageError("--at-version, --at-moment and --at-cursor exclude each other")
+    out = click.get_binary_stream("stdout")
+    with opened(table, events, storage) as layer:
+        for item in layer.get(partition, at=given[0] if given else None):
+            out.write(item_line(item))
+
+
+@click.command()
+@click.argument("partition", default="")
+@layer_options
+@click.option("--id", "identifier", help="Only this item's.")
+@click.option("--after", default=0, show_default=True, type=click.IntRange(0), help="Only above this version.")
+def history(partition: str, table: str, events: str, storage: str, identifier: str | None, after: int) -> None:
+    """Print the events of a PARTITION that are still kept, in order, as JSON Lines."""
+    out = click.get_binary_stream("stdout")
+    with opened(table, events, storage) as layer:
+        for event in layer.history(partition, id=identifier, after=after):
+            out.write(event_line(event))
+
+
+@click.command()
+@click.argument("partition", required=False)
+@layer_options
+@click.option("--json", "as_json", is_flag=True, help="The counts alone, as JSON.")
+def status(partition: str | None, table: str, events: str, storage: str, *, as_json: bool) -> None:
+    """Show the counts of the layer and its partitions, or of one PARTITION."""
+    with opened(table, events, storage) as layer:
+        if as_json:
+            print_json(layer.meta() if partition is None else layer.meta(partition))
+            return
+        names = layer.partitions() if partition is None else [partition]
+        if partition is None:
+            meta = layer.meta()
+            click.echo(f"table {layer.table}: {meta.synced_total + meta.unsynced_total:,} events", nl=False)
+            click.echo(f" in {len(names):,} partitions, {meta.unsynced_total:,} of them pending")
+            click.echo(f"synced {meta.synced_times:,} times; last cursor {meta.cursor}")
+        show_status([layer.meta(name) for name in names])
+
+
+def show_status(partitions: list[PartitionMeta]) -> None:
+    """Print a table of partitions."""
+    if not partitions:
+        return
+    head = ("PARTITION", "VERSION", "FOLDED", "PENDING", "SEGMENTS", "CURSOR")
+    rows = [
+        (
+            repr(meta.partition) if not meta.partition else meta.partition,
+            f"{meta.version:,}",
+            f"{meta.synced_total:,}",
+            f"{meta.unsynced_total:,}",
+            f"{meta.segments:,}",
+            meta.cursor,
+        )
+        for meta in partitions
+    ]
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    for row in (head, *rows):
+        name, *numbers, cursor = row
+        cells = [number.rjust(width) for number, width in zip(numbers, widths[1:-1], strict=True)]
+        click.echo("  ".join([name.ljust(widths[0]), *cells, cursor]))

@@ -1,0 +1,167 @@
+"""Taking events in: `import`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import click
+
+from dynalayer.cli.options import layer_options, reported
+from dynalayer.errors import InvalidEventError, InvalidInputError, LayerError
+from dynalayer.layer import Layer
+from dynalayer.values import UNDECODABLE, item_from_json
+
+__all__ = ["Importer", "import_events", "lines_of"]
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@click.command("import")
+@click.argument("file", type=click.File("rb"))
+@layer_options
+@click.option("--id-attribute", metavar="NAME", help="Attribute that identifies an item. [default: the event's id]")
+@click.option(
+    "--partition-attribute", metavar="NAME", help="Attribute that is an item's partition. [default: the event's]"
+)
+@click.option("--ignore", multiple=True, metavar="KEY", help="Drop this key of every event. May be repeated.")
+@click.option("--batch", default=500, show_default=True, type=click.IntRange(1), help="Events in one set().")
+@click.option("--from-line", default=1, show_default=True, type=click.IntRange(1), help="Skip the lines before.")
+@click.option("--sync", "and_sync", is_flag=True, help="Fold what was taken into snapshots at the end.")
+def import_events(
+    file: IO[bytes],
+    table: str,
+    events: str,
+    storage: str,
+    id_attribute: str | None,
+    partition_attribute: str | None,
+    ignore: tuple[str, ...],
+    batch: int,
+    from_line: int,
+    *,
+    and_sync: bool,
+) -> None:
+    """Append the events of a JSON Lines FILE, gzip or plain; - is standard input.
+
+    A line is an event: {"type": "PUT", "item": {...}}, with "partition" and "id" where no attribute is named for
+    them. Values are written as get and history write them: {"$decimal": "1.50"}. A line that cannot be taken ends the
+    import; what stands before it is taken, and the error says how many lines that is.
+    """
+    with (
+        reported(),
+        Layer(
+            table=table,
+            get_item_unique_identifier=id_attribute,
+            get_item_partition=partition_attribute,
+            events=events,
+            storage=storage,
+        ) as layer,
+    ):
+        importer = Importer(layer, file.name, frozenset(ignore), batch)
+        importer.take(file, from_line)
+        click.echo(f"{importer.taken:,} events taken, in {len(importer.partitions):,} partitions")
+        if and_sync:
+            click.echo(f"{layer.sync().count:,} events folded")
+
+
+@dataclass(slots=True)
+class Importer:
+    """Takes a file's events into a layer, in batches.
+
+    Attributes:
+        layer: The layer.
+        name: The file's name, for errors.
+        ignore: Keys to drop.
+        size: Events in a batch.
+        taken: Events that are durable.
+        partitions: The partitions that they went to.
+    """
+
+    layer: Layer
+    name: str
+    ignore: frozenset[str]
+    size: int
+    taken: int = 0
+    partitions: set[str] = field(default_factory=set)
+    _batch: list[Any] = field(default_factory=list)
+    _numbers: list[int] = field(default_factory=list)
+
+    def take(self, file: IO[bytes], from_line: int = 1) -> None:
+        """Take the lines from one on.
+
+        Raises:
+            InvalidInputError: A line cannot be taken; names file and line, and how many lines before it were.
+        """
+        number = 0
+        try:
+            for number, line in enumerate(lines_of(file), 1):
+                if number < from_line or not line.strip():
+                    continue
+                try:
+                    event = self._parse(line)
+                except UNDECODABLE as error:
+                    self._flush()
+                    raise self._refused(number, f"no JSON of an event: {error}") from error
+                self._batch.append(event)
+                self._numbers.append(number)
+                if len(self._batch) >= self.size:
+                    self._flush()
+        except (EOFError, OSError, zlib.error) as error:
+            self._flush()
+            raise self._refused(number + 1, f"the file cannot be read on: {error}") from error
+        self._flush()
+
+    def _parse(self, line: bytes) -> Any:
+        # The standard library's parser, since it reads whole numbers of any length exactly.
+        event = json.loads(line)
+        if isinstance(event, dict):
+            for key in self.ignore:
+                event.pop(key, None)
+            if "item" in event:
+                event["item"] = item_from_json(event["item"])
+        return event
+
+    def _flush(self) -> None:
+        """Make the batch durable; of one with a bad event, what stands before it."""
+        batch, numbers = self._batch, self._numbers
+        self._batch, self._numbers = [], []
+        if not batch:
+            return
+        try:
+            self._set(batch)
+        except InvalidEventError as error:
+            index = error.index or 0
+            self._set(batch[:index])
+            reason = error.message.partition(": ")[2]
+            raise self._refused(numbers[index], reason) from error
+        except LayerError as error:
+            error.add_note(
+                f"{self.name}: {self.taken:,} events were taken before; this was of lines {numbers[0]} to {numbers[-1]}"
+            )
+            raise
+
+    def _set(self, batch: list[Any]) -> None:
+        appended = self.layer.set(batch)
+        self.taken += len(appended)
+        self.partitions.update(event.partition for event in appended)
+
+    def _refused(self, number: int, reason: str) -> InvalidInputError:
+        return InvalidInputError(
+            f"{self.name}, line {number}: {reason}. Lines taken before it: {number - 1:,}; "
+            f"mend it and go on with --from-line {number}",
+            operation="import",
+        )
+
+
+def lines_of(file: IO[bytes]) -> Iterator[bytes]:
+    """A file's lines, unpacked where it is gzip."""
+    peek = getattr(file, "peek", None)
+    if peek is not None and peek(2)[:2] == _GZIP_MAGIC:
+        with gzip.open(file) as unpacked:
+            yield from unpacked
+    else:
+        yield from file

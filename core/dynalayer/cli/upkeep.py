@@ -1,0 +1,54 @@
+"""Keeping a layer: `sync`, `verify`, `vacuum`."""
+
+from __future__ import annotations
+
+import click
+
+from dynalayer.cli.options import layer_options, opened
+
+__all__ = ["sync", "vacuum", "verify"]
+
+
+@click.command()
+@click.argument("partition", required=False)
+@layer_options
+def sync(partition: str | None, table: str, events: str, storage: str) -> None:
+    """Fold pending events into snapshots: of one PARTITION, or all."""
+    with opened(table, events, storage) as layer:
+        result = layer.sync(partition)
+    click.echo(f"{result.count:,} events folded, in {len(result.partitions):,} partitions")
+    if result.locked:
+        click.echo("another sync is at work on some partitions, which were left to it")
+
+
+@click.command()
+@click.argument("partition", required=False)
+@layer_options
+def verify(partition: str | None, table: str, events: str, storage: str) -> None:
+    """Read and check everything that is kept: of one PARTITION, or all. Exit 1 if something is wrong."""
+    with opened(table, events, storage) as layer:
+        result = layer.verify(partition)
+    for finding in result.findings:
+        click.echo(f"{finding.partition!r}: {finding.subject}: {finding.problem}")
+    click.echo(
+        f"{result.partitions:,} partitions, {result.segments:,} segments and {result.records:,} records read; "
+        f"{len(result.findings):,} wrong"
+    )
+    if not result.ok:
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("partition", required=False)
+@layer_options
+@click.option("--discard", is_flag=True, help="Really discard; without, only tell what would be.")
+def vacuum(partition: str | None, table: str, events: str, storage: str, *, discard: bool) -> None:
+    """Discard segments that neither a head nor the history names: of one PARTITION, or all."""
+    with opened(table, events, storage) as layer:
+        result = layer.vacuum(partition, dry_run=not discard)
+    for name, ref in result.discarded:
+        click.echo(f"{name!r}: {ref}")
+    for name, ref, reason in result.left:
+        click.echo(f"{name!r}: {ref}: left, {reason}")
+    done = "discarded" if discard else "would be discarded (--discard does it)"
+    click.echo(f"{len(result.discarded):,} segments {done}, {len(result.left):,} left that nothing names")
