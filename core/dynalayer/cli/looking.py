@@ -46,10 +46,9 @@ def get(
     given = [at for at in (at_version, at_moment, at_cursor) if at is not None]
     if len(given) > 1:
         raise click.UsageError("--at-version, --at-moment and --at-cursor exclude each other")
-    out = click.get_binary_stream("stdout")
     with opened(table, events, storage) as layer:
         for item in layer.get(partition, at=given[0] if given else None):
-            out.write(item_line(item))
+            click.echo(item_line(item), nl=False)
 
 
 @click.command()
@@ -59,10 +58,9 @@ def get(
 @click.option("--after", default=0, show_default=True, type=click.IntRange(0), help="Only above this version.")
 def history(partition: str, table: str, events: str, storage: str, identifier: str | None, after: int) -> None:
     """Print the events of a PARTITION that are still kept, in order, as JSON Lines."""
-    out = click.get_binary_stream("stdout")
     with opened(table, events, storage) as layer:
         for event in layer.history(partition, id=identifier, after=after):
-            out.write(event_line(event))
+            click.echo(event_line(event), nl=False)
 
 
 @click.command()
