@@ -1,0 +1,204 @@
+"""A real project's whole history, replayed: git itself says what must come out."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynalayer import Layer
+
+CUT = Path(__file__).parents[1] / "data"
+WHOLE = os.environ.get("DYNALAYER_TEST_GIT_EVENTS")
+TABLE = "files"
+BATCH = 400
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """File changes in order, and after how many of them git lists which tree."""
+
+    name: str
+    lines: tuple[bytes, ...]
+    events: tuple[dict[str, Any], ...]
+    states: tuple[tuple[int, dict[str, str]], ...]
+
+
+@cache
+def load(name: str) -> Replay:
+    if name == "whole":
+        assert WHOLE is not None
+        folder, events, states = Path(WHOLE), "pytest.events.jsonl.gz", "pytest.states.jsonl.gz"
+    else:
+        folder, events, states = CUT, "git-events.cut.jsonl.gz", "git-states.cut.jsonl.gz"
+    with gzip.open(folder / events) as file:
+        lines = tuple(file)
+    with gzip.open(folder / states) as file:
+        trees = [json.loads(line) for line in file]
+    parsed = [json.loads(line) for line in lines]
+    return Replay(
+        name,
+        lines,
+        tuple({"type": event["type"], "item": event["item"]} for event in parsed),
+        tuple((state["events"], state["tree"]) for state in trees),
+    )
+
+
+@pytest.fixture(params=["cut", "whole"] if WHOLE else ["cut"])
+def replay(request: pytest.FixtureRequest) -> Replay:
+    return load(request.param)
+
+
+def cuts(replay: Replay) -> Iterator[tuple[int, int, dict[str, str]]]:
+    """From which event to which, and the tree after them."""
+    begin = 0
+    for end, tree in replay.states:
+        yield begin, end, tree
+        begin = end
+
+
+def tree_of(items: list[dict[str, Any]]) -> dict[str, str]:
+    assert len({item["path"] for item in items}) == len(items)
+    return {item["path"]: f"{item['mode']} {item['sha']}" for item in items}
+
+
+def read_tree(layer: Layer, at: dict[str, Any] | None = None) -> dict[str, str]:
+    tree: dict[str, str] = {}
+    for partition in layer.partitions() if at is None else at:
+        tree.update(tree_of(layer.get(partition, at=None if at is None else at[partition])))
+    return tree
+
+
+def test_the_api_gives_gits_tree_at_every_point_then_and_afterwards(replay: Replay, tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "table": TABLE,
+        "get_item_unique_identifier": "path",
+        "get_item_partition": "dir",
+        "events": f"sqlite:///{tmp_path}/events.db",
+        "storage": f"local:{tmp_path}/snapshots",
+    }
+    remembered: list[tuple[dict[str, str], dict[str, dict[str, Any]]]] = []
+    with Layer(**options) as layer:
+        for begin, end, tree in cuts(replay):
+            for start in range(begin, end, BATCH):
+                layer.set(replay.events[start : min(start + BATCH, end)])
+                if start // BATCH % 3 == 0:
+                    layer.sync()
+            assert read_tree(layer) == tree, "with events pending"
+            layer.sync()
+            assert read_tree(layer) == tree, "all of it folded"
+            with Layer(**options) as cold:
+                assert read_tree(cold) == tree, "from the files alone"
+            moment, cursor = datetime.now(UTC), layer.meta().cursor
+            known = layer.partitions()
+            places = {partition: layer.meta(partition).version for partition in known}
+            remembered.append(
+                (
+                    tree,
+                    {
+                        "version": dict(places),
+                        "moment": dict.fromkeys(known, moment),
+                        "cursor": dict.fromkeys(known, cursor),
+                    },
+                )
+            )
+    with Layer(**options) as later:
+        for tree, ways in remembered:
+            for way, at in ways.items():
+                assert read_tree(later, at) == tree, f"as of {way}"
+        assert_history(later, replay)
+        meta = later.meta()
+        assert (meta.synced_total, meta.unsynced_total) == (len(replay.events), 0)
+        verified = later.verify()
+        assert verified.ok, verified.findings
+        later.vacuum(dry_run=False)
+        assert later.verify().ok
+        assert read_tree(later) == replay.states[-1][1]
+
+
+def assert_history(layer: Layer, replay: Replay) -> None:
+    """Each change exactly once, in each partition in the order in which it happened."""
+    told: dict[str, list[tuple[str, int]]] = {}
+    for partition in layer.partitions():
+        events = layer.history(partition)
+        told[partition] = [(event.type, event.item["revision"]) for event in events]
+        versions = [event.version for event in events]
+        assert versions == sorted(versions)
+        some = Counter(event.id for event in events).most_common(1)[0][0]
+        assert layer.history(partition, id=some) == [event for event in events if event.id == some]
+    expected: dict[str, list[tuple[str, int]]] = {}
+    for event in replay.events:
+        expected.setdefault(event["item"]["dir"], []).append((event["type"], event["item"]["revision"]))
+    assert told == expected
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    program = shutil.which("dynalayer", path=str(Path(sys.executable).parent))
+    assert program, "the command line is not installed beside this Python"
+    return subprocess.run([program, *arguments], cwd=folder, capture_output=True, timeout=300)
+
+
+def good(folder: Path, *arguments: str) -> list[bytes]:
+    done = run(folder, *arguments)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.splitlines()
+
+
+def test_the_command_line_gives_gits_tree_at_every_point_then_and_afterwards(replay: Replay, tmp_path: Path) -> None:
+    attributes = ("--id-attribute", "path", "--partition-attribute", "dir", "--ignore", "commit")
+    trees: list[tuple[dict[str, str], dict[str, int]]] = []
+    for begin, end, tree in cuts(replay):
+        part = tmp_path / "part.jsonl.gz"
+        part.write_bytes(gzip.compress(b"".join(replay.lines[begin:end]), 1))
+        said = good(tmp_path, "import", part.name, "--table", TABLE, *attributes)
+        assert said[0].startswith(f"{end - begin:,} events taken".encode())
+        versions = partitions_by_command(tmp_path)
+        assert tree_by_command(tmp_path, versions) == tree, "with events pending"
+        good(tmp_path, "sync", "--table", TABLE)
+        trees.append((tree, versions))
+    for tree, versions in (trees[0], trees[-1]):
+        assert tree_by_command(tmp_path, versions, "--at-version") == tree
+    told = 0
+    for partition in versions:
+        told += len(good(tmp_path, "history", partition, "--table", TABLE))
+    assert told == len(replay.lines)
+    good(tmp_path, "verify", "--table", TABLE)
+
+
+def partitions_by_command(folder: Path) -> dict[str, int]:
+    head, *rows = good(folder, "status", "--table", TABLE)[2:]
+    assert head.startswith(b"PARTITION")
+    names = (row.decode().split() for row in rows)
+    return {("" if name[0] == "''" else name[0]): int(name[1].replace(",", "")) for name in names}
+
+
+def tree_by_command(folder: Path, versions: dict[str, int], *at: str) -> dict[str, str]:
+    tree: dict[str, str] = {}
+    for partition, version in versions.items():
+        how = (*at, str(version)) if at else ()
+        lines = good(folder, "get", partition, "--table", TABLE, *how)
+        tree.update(tree_of([json.loads(line) for line in lines]))
+    return tree
+
+
+def test_the_whole_history_is_replayed_where_it_is() -> None:
+    """The environment may name the whole; what it names must be there and be read, not passed over."""
+    if WHOLE is None:
+        assert load("cut").events
+    else:
+        assert len(load("whole").events) == 36_294
+        assert len(load("whole").states) == 13
