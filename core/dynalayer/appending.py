@@ -10,7 +10,7 @@ from dynalayer.clock import INITIAL, Clock, to_datetime
 from dynalayer.errors import ConfigurationError, InvalidInputError
 from dynalayer.eventlog.base import Draft, EventLog, RecordKind
 from dynalayer.events import Change, Event, EventReader, pack
-from dynalayer.values import Item, copy_item
+from dynalayer.values import Item
 
 __all__ = ["TTL", "Appender", "check_ttl"]
 
@@ -71,7 +71,7 @@ class Appender:
         return [
             Event(
                 type=change.type,
-                item=copy_item(change.item),
+                item=change.item,
                 id=change.id,
                 partition=partition,
                 version=places[partition].version,
@@ -96,5 +96,5 @@ class Appender:
         """A record is kept as long as the longest-lived of its events."""
         ttl = self._ttl
         if callable(ttl):
-            return max(check_ttl(ttl(copy_item(change.item))) for change in changes)
+            return max(check_ttl(ttl(change.item)) for change in changes)
         return int(ttl)

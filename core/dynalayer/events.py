@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
 
@@ -65,11 +65,19 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An event as a record keeps it: where it stands is the record's own matter."""
+    """An event as a record keeps it: where it stands is the record's own matter.
+
+    Attributes:
+        type: `"PUT"`, `"UPDATE"` or `"DELETE"`.
+        id: The item's identifier.
+        item: The item.
+        encoded: The item as JSON says it, where that is at hand already.
+    """
 
     type: ChangeType
     id: str
     item: Item
+    encoded: dict[str, Any] | None = field(default=None, compare=False, repr=False)
 
 
 def check_table(table: object) -> str:
@@ -143,9 +151,9 @@ class EventReader:
         if event.get("table", self._table) != self._table:
             raise InvalidInputError(f"it is for table {event['table']!r:.100}; this layer's is {self._table!r}")
         item = event["item"]
-        item_to_json(item)
+        encoded = item_to_json(item)
         item = copy_item(item)
-        return self._partition_of(item, event), Change(change_type, self._id_of(item, event), item)
+        return self._partition_of(item, event), Change(change_type, self._id_of(item, event), item, encoded)
 
     def partition_of(self, item: Item) -> str:
         """An item's partition by the layer's own function; `""` where partitions are not used."""
@@ -214,7 +222,7 @@ _WORTH_COMPRESSING = 256  # below, zstd's frame eats what it saves
 
 def pack(changes: Sequence[Change]) -> bytes:
     """Changes as the bytes of a record; compressed when it pays."""
-    plain = orjson.dumps([(change.type, change.id, item_to_json(change.item)) for change in changes])
+    plain = orjson.dumps([(change.type, change.id, change.encoded or item_to_json(change.item)) for change in changes])
     if len(plain) >= _WORTH_COMPRESSING:
         compressed = zstandard.ZstdCompressor(level=3).compress(plain)
         if len(compressed) < len(plain) * 0.9:

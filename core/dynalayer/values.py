@@ -113,8 +113,10 @@ def _pairs_to_json(mapping: object, depth: int) -> dict[str, Any]:
         if type(key) is not str:
             raise _RefusedError(f"an attribute's name is text, not {type(key).__name__} ({key!r:.50})")
         try:
-            _check_text(key)
-            encoded[key] = _to_json(value, depth + 1)
+            if not key.isascii():
+                _check_text(key)
+            # Most values are ASCII text: that they cost no call halves the time of a whole item.
+            encoded[key] = value if type(value) is str and value.isascii() else _to_json(value, depth + 1)
         except _RefusedError as refusal:
             refusal.path.append(key)
             raise
@@ -122,26 +124,24 @@ def _pairs_to_json(mapping: object, depth: int) -> dict[str, Any]:
 
 
 def _check_text(text: str) -> None:
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise _RefusedError("holds a lone surrogate, which is no Unicode text") from None
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _RefusedError("holds a lone surrogate, which is no Unicode text") from None
 
 
 def _to_json(value: object, depth: int) -> Any:
     kind = type(value)
     if kind is str:
-        _check_text(value)  # type: ignore[arg-type] # `kind` says so; isinstance would let subclasses in
+        if not value.isascii():  # type: ignore[attr-defined] # `kind` says so; isinstance would let subclasses in
+            _check_text(value)  # type: ignore[arg-type] # as above
         return value
     if kind is bool or value is None:
         return value
     if kind is int:
         return _int_to_json(value)  # type: ignore[arg-type] # as above
     if kind is float:
-        if not math.isfinite(value):  # type: ignore[arg-type] # as above
-            raise _RefusedError(f"{value} is no number that can be kept")
-        return value
+        return _check_float(value)  # type: ignore[arg-type] # as above
     if kind in _CONTAINERS:
         return _container_to_json(value, kind, depth)
     if kind is Decimal:
@@ -179,6 +179,12 @@ def _int_to_json(value: int) -> Any:
     if -_MAX_INT < value < _MAX_INT:
         return {"$int": str(value)}
     raise _RefusedError(f"a whole number of more than {MAX_DIGITS} digits")
+
+
+def _check_float(value: float) -> float:
+    if not math.isfinite(value):
+        raise _RefusedError(f"{value} is no number that can be kept")
+    return value
 
 
 def _check_decimal(value: Decimal) -> str:

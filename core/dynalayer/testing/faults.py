@@ -1,0 +1,333 @@
+"""Faults on purpose: a process that dies at a named point of its work.
+
+A crash point is `"before METHOD"` or `"after METHOD"`, where the method is one of the event log's or a storage hook.
+`Crash` says where, when and how; `CrashPoints` stands around the log and `CrashingStore` around the adapter::
+
+    crash = Crash("after move_head", "before mark", probability=0.05, seed=7)
+    log = CrashPoints(SQLiteEventLog("events.db", "users"), crash)
+    layer = Layer(table="users", ..., events=log, storage=[CrashingStore(crash), "local:snapshots"])
+
+`WrappedLog` and `WrappedAdapter` are what both are made of: every call goes through one method, for subclasses that
+count calls, lose answers, or let something else happen in between.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from typing import Literal, ParamSpec, TypeVar
+
+from dynalayer.errors import ConfigurationError
+from dynalayer.eventlog.base import (
+    Appended,
+    Draft,
+    EventLog,
+    Head,
+    HeadMove,
+    LayerState,
+    Mark,
+    OldSegment,
+    PartitionState,
+    Run,
+    Unmarked,
+)
+from dynalayer.hookspecs import Adapter, hookimpl
+from dynalayer.segments import Segment
+
+__all__ = [
+    "SET_POINTS",
+    "SYNC_POINTS",
+    "Crash",
+    "CrashPoints",
+    "Crashed",
+    "CrashingStore",
+    "WrappedAdapter",
+    "WrappedLog",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _around(*methods: str) -> tuple[str, ...]:
+    return tuple(f"{when} {method}" for method in methods for when in ("before", "after"))
+
+
+SET_POINTS = _around("append")
+"""Every crash point of a `set()` that no strategy answers with a sync."""
+
+SYNC_POINTS = _around(
+    "pending",
+    "layer_state",
+    "lease",
+    "head",
+    "unmarked",
+    "read",
+    "layer_setter",
+    "move_head",
+    "mark",
+    "layer_getter",
+    "expire",
+    "release",
+)
+"""Every crash point of a `sync()`, compaction included, about in the order in which they are first reached."""
+
+_HOOKS = ("layer_setter", "layer_getter", "layer_discard", "layer_list")
+_POINTS = frozenset(_around(*EventLog.__abstractmethods__ - {"origin", "close"}, *_HOOKS))
+
+
+class Crashed(BaseException):
+    """The process counts as dead. No `Exception`: what handles errors must not outlive it.
+
+    Attributes:
+        point: Where it died.
+    """
+
+    def __init__(self, point: str) -> None:
+        super().__init__(f"crashed {point}")
+        self.point = point
+
+
+class Crash:
+    """Where, when and how one process dies. Give the same object to its log and to its storage.
+
+    Args:
+        *points: Crash points; each may be of the log or of the storage.
+        nth: It dies at its n-th arrival at any of the points, from 1.
+        probability: In place of `nth`: how likely it dies at each arrival, from 0 to 1.
+        seed: Of the random numbers that decide: the same arrivals then end the same way.
+        how: `"kill"`: by SIGKILL, at once, nothing is cleaned up. `"raise"`: `Crashed` is raised, and again by every
+            later call through what has this object, which does nothing more: the dead hold no lease back.
+        tell: Called with the point's name right before, to keep the count; what it raises is raised in place of the
+            crash.
+
+    Raises:
+        ConfigurationError: There is no such crash point, or no such moment.
+    """
+
+    def __init__(
+        self,
+        *points: str,
+        nth: int = 1,
+        probability: float | None = None,
+        seed: int = 0,
+        how: Literal["kill", "raise"] = "kill",
+        tell: Callable[[str], object] | None = None,
+    ) -> None:
+        for point in points:
+            if point not in _POINTS:
+                raise ConfigurationError(f"there is no crash point {point!r}; there are: {', '.join(sorted(_POINTS))}")
+        if nth < 1 or not (probability is None or 0 <= probability <= 1):
+            raise ConfigurationError(f"a crash at arrival nth={nth}, probability={probability} never comes")
+        self._points = frozenset(points)
+        self._nth = nth
+        self._probability = probability
+        self._random = random.Random(seed)  # noqa: S311 -- it must repeat
+        self._how = how
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._arrivals = 0
+        self.crashed: str | None = None
+
+    def around(self, method: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make a call, and die before or after it if that is where and when."""
+        self._reach(f"before {method}")
+        answer = call(*args, **kwargs)
+        self._reach(f"after {method}")
+        return answer
+
+    def _reach(self, point: str) -> None:
+        with self._lock:
+            if self.crashed is not None:
+                raise Crashed(self.crashed)
+            if point not in self._points or not self._now():
+                return
+            self.crashed = point
+        if self._tell is not None:
+            self._tell(point)
+        if self._how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise Crashed(point)
+
+    def _now(self) -> bool:
+        self._arrivals += 1
+        if self._probability is None:
+            return self._arrivals == self._nth
+        return self._random.random() < self._probability
+
+
+class WrappedLog(EventLog):
+    """An event log around another. Every method but `close` is called by `through`, which subclasses override.
+
+    Args:
+        log: The log that does the work.
+    """
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self.table = log.table
+        self.location = log.location
+        self.record_limit = log.record_limit
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._log!r})"
+
+    def through(self, method: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:  # noqa: ARG002 -- for subclasses
+        """Make the call of a method, by whose name it is known, and return its answer."""
+        return call(*args, **kwargs)
+
+    @property
+    def origin(self) -> str:
+        """See `EventLog`."""
+        return self._log.origin
+
+    def append(self, drafts: Sequence[Draft]) -> tuple[Appended, ...]:
+        """See `EventLog`."""
+        return self.through("append", self._log.append, drafts)
+
+    def read(self, partition: str, after: int, *, max_bytes: int | None = None) -> Run:
+        """See `EventLog`."""
+        return self.through("read", self._log.read, partition, after, max_bytes=max_bytes)
+
+    def head(self, partition: str) -> Head:
+        """See `EventLog`."""
+        return self.through("head", self._log.head, partition)
+
+    def move_head(self, partition: str, move: HeadMove) -> bool:
+        """See `EventLog`."""
+        return self.through("move_head", self._log.move_head, partition, move)
+
+    def unmarked(self, partition: str, through: int, limit: int) -> tuple[Unmarked, ...]:
+        """See `EventLog`."""
+        return self.through("unmarked", self._log.unmarked, partition, through, limit)
+
+    def mark(self, partition: str, marks: Sequence[Mark]) -> None:
+        """See `EventLog`."""
+        return self.through("mark", self._log.mark, partition, marks)
+
+    def pending(self) -> tuple[str, ...]:
+        """See `EventLog`."""
+        return self.through("pending", self._log.pending)
+
+    def partitions(self) -> tuple[str, ...]:
+        """See `EventLog`."""
+        return self.through("partitions", self._log.partitions)
+
+    def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
+        """See `EventLog`."""
+        return self.through("lease", self._log.lease, partition, owner, now, until)
+
+    def release(self, partition: str, owner: str) -> None:
+        """See `EventLog`."""
+        return self.through("release", self._log.release, partition, owner)
+
+    def old_segments(self, partition: str) -> tuple[OldSegment, ...]:
+        """See `EventLog`."""
+        return self.through("old_segments", self._log.old_segments, partition)
+
+    def forget_old_segments(self, partition: str, refs: Sequence[str]) -> None:
+        """See `EventLog`."""
+        return self.through("forget_old_segments", self._log.forget_old_segments, partition, refs)
+
+    def expire(self, now: int, limit: int, syncs_before: str) -> int:
+        """See `EventLog`."""
+        return self.through("expire", self._log.expire, now, limit, syncs_before)
+
+    def knows_cursor(self, cursor: str) -> bool:
+        """See `EventLog`."""
+        return self.through("knows_cursor", self._log.knows_cursor, cursor)
+
+    def partition_state(self, partition: str) -> PartitionState:
+        """See `EventLog`."""
+        return self.through("partition_state", self._log.partition_state, partition)
+
+    def layer_state(self) -> LayerState:
+        """See `EventLog`."""
+        return self.through("layer_state", self._log.layer_state)
+
+    def close(self) -> None:
+        """See `EventLog`. Never through `through`: what is held is given back whatever happened."""
+        self._log.close()
+
+
+class WrappedAdapter:
+    """An adapter around another, with its name and capabilities; every hook is called by `through`.
+
+    Args:
+        inner: The adapter that does the work.
+    """
+
+    def __init__(self, inner: Adapter) -> None:
+        self._inner = inner
+        self.name = inner.name
+        self.capabilities = inner.capabilities
+
+    def through(self, method: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:  # noqa: ARG002 -- for subclasses
+        """Make the call of a hook, by whose name it is known, and return its answer."""
+        return call(*args, **kwargs)
+
+    @hookimpl
+    def layer_setter(self, partition: str, segment: Segment) -> str:
+        """See `HookSpecs`."""
+        return self.through("layer_setter", self._inner.layer_setter, partition=partition, segment=segment)
+
+    @hookimpl
+    def layer_getter(self, partition: str, ref: str) -> Segment:
+        """See `HookSpecs`."""
+        return self.through("layer_getter", self._inner.layer_getter, partition=partition, ref=ref)
+
+    @hookimpl
+    def layer_discard(self, partition: str, ref: str) -> bool:
+        """See `HookSpecs`."""
+        return self.through("layer_discard", self._inner.layer_discard, partition=partition, ref=ref)
+
+    @hookimpl
+    def layer_list(self, partition: str) -> Sequence[str]:
+        """See `HookSpecs`."""
+        return self.through("layer_list", self._inner.layer_list, partition=partition)
+
+
+class CrashPoints(WrappedLog):
+    """An event log whose process dies where a `Crash` says.
+
+    Args:
+        log: The log that does the work.
+        crash: Where, when and how.
+    """
+
+    def __init__(self, log: EventLog, crash: Crash) -> None:
+        super().__init__(log)
+        self._crash = crash
+
+    def through(self, method: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make the call, and die before or after it if that is where and when."""
+        return self._crash.around(method, call, *args, **kwargs)
+
+
+class CrashingStore:
+    """A wrapper for a `storage` list: the process dies where a `Crash` says.
+
+    Args:
+        crash: Where, when and how.
+    """
+
+    name = "crashing"
+
+    def __init__(self, crash: Crash) -> None:
+        self._crash = crash
+
+    def around(self, inner: Adapter) -> Adapter:
+        """The adapter with its crash points; capabilities are those of `inner`."""
+        return _CrashingAdapter(inner, self._crash)
+
+
+class _CrashingAdapter(WrappedAdapter):
+    def __init__(self, inner: Adapter, crash: Crash) -> None:
+        super().__init__(inner)
+        self._crash = crash
+
+    def through(self, method: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._crash.around(method, call, *args, **kwargs)
