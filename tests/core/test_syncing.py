@@ -1,0 +1,313 @@
+"""What a sync does, leaves and tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynalayer import (
+    Capabilities,
+    ConfigurationError,
+    Layer,
+    LayerMeta,
+    MemoryEventLog,
+    PartitionMeta,
+    Segment,
+    SegmentMissingError,
+    StorageError,
+    SyncResult,
+    hookimpl,
+)
+from dynalayer.clock import to_iso
+from dynalayer_local import LocalAdapter
+from fakes import DAY, Between, Ticking, delete, put
+
+
+@pytest.fixture
+def clock() -> Ticking:
+    return Ticking()
+
+
+@pytest.fixture
+def inner() -> MemoryEventLog:
+    return MemoryEventLog("users")
+
+
+@pytest.fixture
+def make(tmp_path: Path, clock: Ticking, inner: MemoryEventLog) -> Callable[..., Layer]:
+    def make(**options: Any) -> Layer:
+        adapter = LocalAdapter(tmp_path / "snapshots")
+        options = {"get_item_unique_identifier": "id", "storage": adapter, "clock": clock, "events": inner} | options
+        return Layer(table="users", **options)
+
+    return make
+
+
+class Failing(LocalAdapter):
+    """A store that fails for some partitions."""
+
+    def __init__(self, root: Path, *partitions: str) -> None:
+        super().__init__(root)
+        self.partitions = set(partitions)
+
+    @hookimpl
+    def layer_setter(self, partition: str, segment: Segment) -> str:
+        if partition in self.partitions:
+            raise OSError(f"no place for {partition}")
+        return super().layer_setter(partition, segment)
+
+
+class Shelf:
+    """A stranger's adapter: in memory, without deltas."""
+
+    name = "shelf"
+    capabilities = Capabilities(deltas=False, listing=False)
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Segment] = {}
+
+    @hookimpl
+    def layer_setter(self, partition: str, segment: Segment) -> str:
+        self.kept[segment.name] = segment
+        return segment.name
+
+    @hookimpl
+    def layer_getter(self, partition: str, ref: str) -> Segment:
+        if ref not in self.kept:
+            raise SegmentMissingError(f"{ref} is not on the shelf")
+        return self.kept[ref]
+
+    def layer_discard(self, partition: str, ref: str) -> bool:
+        raise NotImplementedError(ref)
+
+    def layer_list(self, partition: str) -> list[str]:
+        raise NotImplementedError(partition)
+
+
+def test_a_sync_with_nothing_pending_says_so_and_counts_as_none(make: Callable[..., Layer]) -> None:
+    layer = make()
+    assert layer.sync() == SyncResult(0, locked=False)
+    assert layer.meta() == LayerMeta("__INITIAL__", False, 0, 0, 0, 0, 0)
+
+
+COUNTS = ("synced_last_total", "synced_times", "synced_total", "unsynced_last_total", "unsynced_total")
+
+
+def counts(meta: LayerMeta | PartitionMeta) -> tuple[int, ...]:
+    return tuple(getattr(meta, name) for name in COUNTS)
+
+
+def test_meta_counts_events_of_the_layer_and_of_each_partition(make: Callable[..., Layer]) -> None:
+    layer = make()
+    layer.set([{"partition": "x", **put("a")}, {"partition": "x", **put("b")}, {"partition": "y", **put("a")}])
+    layer.set([{"partition": "x", **put("c")}])
+    assert counts(layer.meta()) == (0, 0, 0, 1, 4)
+    assert counts(layer.meta("x")) == (0, 0, 0, 1, 3)
+    first = layer.sync("x")
+    assert first == SyncResult(3, locked=False, partitions=("x",), cursor=layer.meta().cursor)
+    assert counts(layer.meta()) == (3, 1, 3, 1, 1)
+    layer.set([{"partition": "x", **put("d")}, {"partition": "y", **put("d")}])
+    second = layer.sync()
+    assert (second.count, second.partitions) == (3, ("x", "y"))
+    assert counts(layer.meta()) == (3, 2, 6, 0, 0)
+    assert counts(layer.meta("x")) == (1, 2, 4, 0, 0)
+    assert layer.meta("x").cursor == layer.meta("y").cursor == layer.meta().cursor == second.cursor
+    assert layer.meta("nowhere").version == 0
+    assert make().meta() == layer.meta()
+
+
+def test_a_sync_leaves_a_partition_whose_lease_another_holds(
+    make: Callable[..., Layer], inner: MemoryEventLog, clock: Ticking
+) -> None:
+    layer = make(lease=30)
+    layer.set([{"partition": "x", **put("a")}, {"partition": "y", **put("a")}])
+    assert inner.lease("x", "another", clock(), clock() + 30_000_000)
+    assert layer.sync("x") == SyncResult(0, locked=True)
+    result = layer.sync()
+    assert (result.count, result.locked, result.partitions) == (1, True, ("y",))
+    clock.advance(31)
+    result = layer.sync()
+    assert (result.count, result.locked) == (1, False)
+
+
+def test_a_sync_within_a_sync_finds_the_lease_taken(make: Callable[..., Layer], inner: MemoryEventLog) -> None:
+    log = Between(inner)
+    layer, other = make(events=log), make()
+    layer.set([put("a")])
+    seen: list[SyncResult] = []
+    log.then("before move_head", lambda: seen.append(other.sync()))
+    assert layer.sync().count == 1
+    assert seen == [SyncResult(0, locked=True)]
+
+
+def test_a_lease_is_given_back_also_by_a_sync_that_failed(make: Callable[..., Layer], tmp_path: Path) -> None:
+    store = Failing(tmp_path / "snapshots", "")
+    layer = make(storage=store)
+    layer.set([put("a")])
+    with pytest.raises(StorageError):
+        layer.sync()
+    store.partitions.clear()
+    assert layer.sync() == SyncResult(1, locked=False, partitions=("",), cursor=layer.meta().cursor)
+
+
+def test_an_adapters_failure_reaches_the_caller_and_leaves_everything_pending(
+    make: Callable[..., Layer], tmp_path: Path
+) -> None:
+    layer = make(storage=Failing(tmp_path / "snapshots", "y", "z"))
+    layer.set([{"partition": name, **put("a")} for name in "xyz"])
+    with pytest.raises(StorageError) as caught:
+        layer.sync()
+    error = caught.value
+    assert (error.operation, error.partition, error.adapter) == ("sync", "y", "local")
+    assert isinstance(error.__cause__, OSError)
+    assert "no place for y" in str(error)
+    assert any("no place for z" in note for note in error.__notes__)
+    assert [layer.meta(name).unsynced_total for name in "xyz"] == [0, 1, 1], (
+        "a failure keeps no other from being folded"
+    )
+    assert [layer.get(name) for name in "xyz"] == [[{"id": "a"}]] * 3
+
+
+def test_a_syncer_that_loses_the_compare_and_set_folds_what_is_left(
+    make: Callable[..., Layer], inner: MemoryEventLog, clock: Ticking
+) -> None:
+    log = Between(inner)
+    slow, quick = make(events=log, lease=1), make()
+    slow.set([put("a", n=1)])
+
+    def overtake() -> None:
+        clock.advance(5)
+        quick.set([put("b", n=1)])
+        assert quick.sync().count == 2
+        quick.set([put("c", n=1)])
+
+    log.then("before move_head", overtake)
+    assert slow.sync().count == 1
+    assert [item["id"] for item in make().get()] == ["a", "b", "c"]
+    assert (make().meta().synced_total, make().meta().unsynced_total) == (3, 0)
+    assert make().verify().ok
+
+
+def test_cursors_rise_with_the_versions_whatever_the_clocks_say(make: Callable[..., Layer], clock: Ticking) -> None:
+    layer = make()
+    cursors = []
+    for back in (0, 7200, 0, 10, 0):
+        clock.advance(-back)
+        layer.set([put("a")])
+        cursors.append(layer.sync().cursor)
+    assert cursors == sorted(set(filter(None, cursors)))
+    marked = [event.cursor for event in layer.history()]
+    assert marked == cursors
+
+
+def test_the_cursor_is_the_time_of_the_sync(make: Callable[..., Layer], clock: Ticking) -> None:
+    layer = make()
+    layer.set([put("a")])
+    before = to_iso(clock())
+    cursor = layer.sync().cursor
+    assert cursor is not None
+    assert before < cursor < to_iso(clock())
+    assert cursor.endswith("Z")
+
+
+def test_a_backlog_larger_than_one_segment_takes_is_folded_in_one_sync(
+    make: Callable[..., Layer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynalayer.syncing._FOLD_BYTES", 200)
+    layer = make()
+    for number in range(100):
+        layer.set([put(str(number % 10), n=number)])
+    result = layer.sync()
+    assert result.count == 100
+    assert counts(layer.meta()) == (100, 1, 100, 0, 0)
+    assert [item["n"] for item in make().get()] == list(range(90, 100))
+    assert make().verify().ok
+    assert {event.cursor for event in layer.history()} == {result.cursor}
+
+
+def test_an_adapter_without_deltas_is_given_bases_only(make: Callable[..., Layer]) -> None:
+    shelf = Shelf()
+    layer = make(storage=shelf)
+    for number in range(5):
+        layer.set([put("a", n=number), put(str(number))])
+        layer.sync()
+    assert {segment.kind for segment in shelf.kept.values()} == {"base"}
+    assert len(make(storage=shelf).get()) == 6
+    assert [layer.get(at=version)[-1]["n"] for version in range(1, 6)] == [0, 1, 2, 3, 4]
+    with pytest.raises(ConfigurationError, match="can list and discard"):
+        layer.vacuum()
+
+
+def test_an_adapter_that_returns_no_ref_is_told_and_nothing_is_folded(make: Callable[..., Layer]) -> None:
+    class Silent(Shelf):
+        @hookimpl
+        def layer_setter(self, partition: str, segment: Segment) -> str:
+            return "x" * 257
+
+    layer = make(storage=Silent())
+    layer.set([put("a")])
+    with pytest.raises(StorageError, match="no ref of 1 to 256 bytes"):
+        layer.sync()
+    assert layer.meta().unsynced_total == 1
+
+
+def test_a_delta_keeps_the_deletion_of_what_lies_below(make: Callable[..., Layer]) -> None:
+    layer = make()
+    layer.set([put("a"), put("b")])
+    layer.sync()
+    layer.set([put("a", n=1), delete("a"), put("c"), delete("c")])
+    layer.sync()
+    assert make().get() == [{"id": "b"}]
+
+
+def test_expired_records_are_deleted_in_bounded_portions(
+    make: Callable[..., Layer], clock: Ticking, inner: MemoryEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynalayer.syncing._EXPIRED_AT_ONCE", 10)
+    layer = make(ttl=DAY)
+    for number in range(25):
+        layer.set([put("a", n=number)])
+    layer.sync()
+    clock.advance(2 * DAY)
+    kept = []
+    for _ in range(4):
+        layer.set([put("a")])
+        layer.sync()
+        kept.append(len(inner.read("", 0).records))
+    assert kept == [16, 7, 3, 4]
+
+
+def test_vacuum_tells_first_and_discards_only_what_nothing_names(
+    make: Callable[..., Layer], clock: Ticking, tmp_path: Path
+) -> None:
+    layer = make(ttl=DAY)
+    for number in range(60):
+        layer.set([put(str(number % 3), n=number)])
+        layer.sync()
+    assert layer.vacuum().discarded == (), "what history may need is kept"
+    files = set((tmp_path / "snapshots").rglob("*.segment"))
+    clock.advance(2 * DAY)
+    told = layer.vacuum()
+    assert told.dry_run
+    assert told.discarded
+    assert set((tmp_path / "snapshots").rglob("*.segment")) == files
+    done = layer.vacuum(dry_run=False)
+    assert done.discarded == told.discarded
+    assert {path.name for path in files} - {path.name for path in (tmp_path / "snapshots").rglob("*.segment")} == {
+        ref for _, ref in done.discarded
+    }
+    assert layer.vacuum().discarded == ()
+    assert [item["n"] for item in make().get()] == [57, 58, 59]
+    assert layer.verify().ok
+
+
+def test_verify_counts_what_it_read_and_finds_nothing_where_all_is_well(make: Callable[..., Layer]) -> None:
+    layer = make()
+    layer.set([{"partition": "x", **put("a")}, {"partition": "y", **put("a")}])
+    layer.sync("x")
+    result = layer.verify()
+    assert (result.partitions, result.segments, result.records, result.findings) == (2, 1, 2, ())
+    assert layer.verify("y").segments == 0
