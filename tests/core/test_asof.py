@@ -28,8 +28,8 @@ def make(tmp_path: Path, clock: Ticking) -> Callable[..., Layer]:
 
     def make(**options: Any) -> Layer:
         adapter = LocalAdapter(tmp_path / "snapshots")
-        options = {"get_item_unique_identifier": "id", "storage": adapter, "clock": clock, "events": log} | options
-        return Layer(table="users", **options)
+        given: dict[str, Any] = {"storage": adapter, "clock": clock, "events": log, **options}
+        return Layer(table="users", get_item_unique_identifier="id", **given)
 
     return make
 

@@ -40,8 +40,8 @@ def inner() -> MemoryEventLog:
 def make(tmp_path: Path, clock: Ticking, inner: MemoryEventLog) -> Callable[..., Layer]:
     def make(**options: Any) -> Layer:
         adapter = LocalAdapter(tmp_path / "snapshots")
-        options = {"get_item_unique_identifier": "id", "storage": adapter, "clock": clock, "events": inner} | options
-        return Layer(table="users", **options)
+        given: dict[str, Any] = {"storage": adapter, "clock": clock, "events": inner, **options}
+        return Layer(table="users", get_item_unique_identifier="id", **given)
 
     return make
 
@@ -90,7 +90,7 @@ class Shelf:
 def test_a_sync_with_nothing_pending_says_so_and_counts_as_none(make: Callable[..., Layer]) -> None:
     layer = make()
     assert layer.sync() == SyncResult(0, locked=False)
-    assert layer.meta() == LayerMeta("__INITIAL__", False, 0, 0, 0, 0, 0)
+    assert layer.meta() == LayerMeta("__INITIAL__", *(False, 0, 0, 0, 0, 0))
 
 
 COUNTS = ("synced_last_total", "synced_times", "synced_total", "unsynced_last_total", "unsynced_total")

@@ -106,6 +106,7 @@ def _folded(log: EventLog, partition: str, through: int, sync: int) -> HeadMove:
     """The move by which a sync folds a partition through a version."""
     head = log.head(partition)
     records = [record for record in log.read(partition, head.version).records if record.version <= through]
+    assert records, f"partition {partition!r} has no record above {head.version} through {through}"
     count, last = sum(record.count for record in records), records[-1]
     moved = Head(
         version=last.version,
