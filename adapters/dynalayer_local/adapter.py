@@ -114,7 +114,10 @@ class LocalAdapter:
 def _is_listed(entry: os.DirEntry[str]) -> bool:
     """A younger part may be somebody's who is writing it."""
     if entry.name.endswith(_PART):
-        return entry.stat().st_mtime < time.time() - _ABANDONED_SECONDS
+        try:
+            return entry.stat().st_mtime < time.time() - _ABANDONED_SECONDS
+        except FileNotFoundError:  # it was given its name meanwhile
+            return False
     return entry.name.endswith(_SUFFIX)
 
 

@@ -18,6 +18,7 @@ TTL = float | Callable[[Item], float]
 """Seconds, or a function of the item that tells them."""
 
 DAY = 24 * 3600
+_LONGEST = 1000 * 366 * DAY
 
 
 def check_ttl(ttl: object) -> int:
@@ -28,6 +29,8 @@ def check_ttl(ttl: object) -> int:
     """
     if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not math.isfinite(ttl):
         raise ConfigurationError(f"ttl is a number of seconds or a function of the item, not {ttl!r:.100}")
+    if ttl > _LONGEST:
+        raise ConfigurationError(f"ttl={ttl:g} seconds is more than a thousand years")
     if ttl < DAY:
         raise ConfigurationError(f"ttl={ttl} seconds is less than a day; at least {DAY} are needed")
     return math.ceil(ttl)
@@ -96,5 +99,10 @@ class Appender:
         """A record is kept as long as the longest-lived of its events."""
         ttl = self._ttl
         if callable(ttl):
-            return max(check_ttl(ttl(change.item)) for change in changes)
+            try:
+                return max(check_ttl(ttl(change.item)) for change in changes)
+            except ConfigurationError:
+                raise
+            except Exception as error:
+                raise InvalidInputError(f"the function for ttl raised {type(error).__name__}: {error}") from error
         return int(ttl)

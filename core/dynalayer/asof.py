@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from dynalayer.clock import INITIAL, to_datetime, to_iso, to_microseconds
-from dynalayer.errors import HistoryError, InvalidInputError
+from dynalayer.clock import INITIAL, from_iso, to_datetime, to_iso, to_microseconds
+from dynalayer.errors import ConflictError, HistoryError, InvalidInputError, SegmentMissingError
 from dynalayer.eventlog.base import EventLog, Head, Record, RecordKind, SegmentRef
 from dynalayer.events import Event
 from dynalayer.fold import apply_changes
 from dynalayer.snapshots import Snapshots, changes_of
-from dynalayer.values import Item
+from dynalayer.values import Item, copy_item
 
 __all__ = ["At", "Historian"]
 
@@ -20,6 +20,7 @@ At = int | datetime | str
 """A version, an aware moment, or the cursor of a sync."""
 
 _PAGE_BYTES = 16 * 1024 * 1024
+_TRIES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +79,39 @@ class Historian:
             HistoryError: It is past the newest version, names no sync, or reaches back past what is kept.
             InvalidInputError: It is none of the three, or a moment without a time zone.
         """
+        gone: frozenset[str] = frozenset()
+        for _ in range(_TRIES):
+            past = self._past(partition)
+            version = self._resolve(partition, past, at)
+            path, records = self._way(partition, past, gone, version)
+            try:
+                items = self._snapshots.items(partition, path)
+            except SegmentMissingError:
+                # A vacuum came between, or did not finish. Without what it discarded there may be another way.
+                named_now = {named.ref for named in self._log.head(partition).segments}
+                missing = {named.ref for named in path} - named_now
+                if not missing:
+                    raise
+                gone |= missing
+                continue
+            for record in records:
+                apply_changes(items, changes_of(self._log, partition, record))
+            found = [items[identifier] for identifier in sorted(items)] if in_order else list(items.values())
+            return [copy_item(item) for item in found]
+        raise ConflictError(
+            f"segments were discarded at each of {_TRIES} tries to read the past; try again",
+            operation="get",
+            partition=partition,
+            retryable=True,
+        )
+
+    def _past(self, partition: str) -> _Past:
         # The head first: a segment that retires between the two reads is then known from both.
         head = self._log.head(partition)
-        old = tuple(each.segment for each in self._log.old_segments(partition)) if self._immutable else ()
-        # A version may be the beginning of several segments, and one segment may be in both lists.
-        past = _Past(head, tuple({named.ref: named for named in (*old, *head.segments)}.values()))
-        version = self._resolve(partition, past, at)
-        items = self._items(partition, past, version)
-        return [items[identifier] for identifier in sorted(items)] if in_order else list(items.values())
+        if not self._immutable:
+            return _Past(head, ())  # the one place holds what is there now, and nothing of what was
+        old = tuple(each.segment for each in self._log.old_segments(partition))
+        return _Past(head, tuple({named.ref: named for named in (*old, *head.segments)}.values()))
 
     def _records(self, partition: str, after: int) -> Iterator[Record]:
         """The kept records above a version, page by page."""
@@ -116,8 +142,7 @@ class Historian:
         raise InvalidInputError(f"at={at!r:.100} is no version (int), moment (datetime) or cursor (str)")
 
     def _resolve_cursor(self, partition: str, past: _Past, cursor: str) -> int:
-        known = any(named.cursor == cursor for named in past.segments) or self._log.knows_cursor(cursor)
-        if not known:
+        if not any(named.cursor == cursor for named in past.segments) and not self._knows(cursor):
             raise HistoryError(
                 f"no sync had the cursor {cursor!r}, or it is forgotten; the last one's is in meta().cursor",
                 operation="get",
@@ -129,6 +154,12 @@ class Historian:
             return marked != INITIAL and marked <= cursor
 
         return self._last(partition, past, cursor, lambda named: named.cursor <= cursor, folded)
+
+    def _knows(self, cursor: str) -> bool:
+        try:
+            return to_iso(from_iso(cursor)) == cursor and self._log.knows_cursor(cursor)
+        except (ValueError, OverflowError, TypeError):  # no moment, or one without a time zone: no sync gave it
+            return False
 
     def _last(
         self,
@@ -163,23 +194,22 @@ class Historian:
             partition=partition,
         )
 
-    def _items(self, partition: str, past: _Past, version: int) -> dict[str, Item]:
-        path = _path(past.segments, version)
+    def _way(
+        self, partition: str, past: _Past, gone: frozenset[str], version: int
+    ) -> tuple[Sequence[SegmentRef], Sequence[Record]]:
+        """The segments and, after them, the records that lead to a version."""
+        path = _path((named for named in past.segments if named.ref not in gone), version)
         reached = path[-1].to_version if path else 0
-        if not self._immutable and path and past.head.version > version:
-            path, reached = (), 0  # the one place holds what is newer
         records: list[Record] = []
         for record in self._records(partition, reached):
             if record.version > version or record.version != reached + len(records) + 1:
                 break
             records.append(record)
-        crossed = any(record.kind is RecordKind.RESET and record.version <= past.head.version for record in records)
+        # A reset that was committed has replaced what came before it; one that was not, changes nothing.
+        crossed = any(record.kind is RecordKind.RESET and record.version <= past.head.reset for record in records)
         if reached + len(records) != version or crossed:
             raise self._expired(partition, version)
-        items = self._snapshots.items(partition, path)
-        for record in records:
-            apply_changes(items, changes_of(self._log, partition, record))
-        return items
+        return path, records
 
 
 def _path(segments: Iterable[SegmentRef], version: int) -> Sequence[SegmentRef]:

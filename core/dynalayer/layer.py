@@ -10,9 +10,9 @@ import pluggy
 from dynalayer import clock as clocks
 from dynalayer.appending import TTL, Appender
 from dynalayer.asof import At, Historian
-from dynalayer.clock import Clock, to_datetime
+from dynalayer.clock import MICROSECONDS, Clock, to_datetime
 from dynalayer.errors import ClosedError, ConfigurationError, InvalidInputError, LayerError
-from dynalayer.eventlog.base import EventLog, PartitionState
+from dynalayer.eventlog.base import MAX_LEASE, EventLog, PartitionState
 from dynalayer.events import Event, EventReader, ItemFunction, check_partition, check_table
 from dynalayer.opening import DEFAULT_EVENTS, DEFAULT_STORAGE, StorageOption, open_event_log, open_storage
 from dynalayer.pairs import Getter, PlainPair, Setter
@@ -36,6 +36,8 @@ from dynalayer.values import Item, identifier_text
 from dynalayer.verifying import Verifier, VerifyResult
 
 __all__ = ["Layer"]
+
+_MAX_VERSION = 2**63 - 1  # what a log can compare with
 
 Strategy = Callable[..., object]
 Runner = Callable[[Callable[[], None]], object]
@@ -96,8 +98,10 @@ class Layer:
         clock: Clock = clocks.now,
     ) -> None:
         self.table = check_table(table)
-        if not lease > 0:
-            raise ConfigurationError(f"lease={lease!r} is no positive number of seconds")
+        _check_number("lease", lease, above=0, most=MAX_LEASE / MICROSECONDS)
+        _check_number("cache_bytes", cache_bytes, above=-1, most=1 << 50)
+        if not callable(clock):
+            raise ConfigurationError(f"clock is a function that tells microseconds, not {clock!r:.100}")
         _check_pair(getter, setter, storage, get_item_unique_identifier)
         self._closed = False
         self._manager = new_manager()
@@ -146,7 +150,7 @@ class Layer:
             AppendError: Not all was written; says for each partition: written, not written, unknown.
         """
         self._check_open()
-        if isinstance(events, str | bytes | dict):
+        if isinstance(events, str | bytes | dict) or not isinstance(events, Iterable):
             raise InvalidInputError(f"set() takes a list of events, not {type(events).__name__}", operation="set")
         try:
             appended = self._appender.append(events)
@@ -197,10 +201,15 @@ class Layer:
         """
         self._check_open()
         check_partition(partition)
+        if isinstance(after, bool) or not isinstance(after, int):
+            raise InvalidInputError(f"after={after!r:.100} is no version")
         identifier = None if id is None else identifier_text(id)
         if id is not None and not identifier:
             raise InvalidInputError(f"id={id!r:.100} is no identifier: text or a whole number, never empty")
-        return self._past.history(partition, identifier, after)
+        try:
+            return self._past.history(partition, identifier, min(max(after, 0), _MAX_VERSION))
+        except LayerError as error:
+            raise error.within(operation="history", partition=partition)  # noqa: B904 -- the same error
 
     @overload
     def meta(self) -> LayerMeta: ...
@@ -282,10 +291,13 @@ class Layer:
     def _sync(self, partition: str | None) -> SyncResult:
         pending = self._log.pending() if partition is None else (check_partition(partition),)
         if not pending:
+            self._syncer.expire()
             return SyncResult(0, locked=False)
-        result = self._syncer.sync(pending)
+        result, error = self._syncer.sync(pending)
         if result.count:
             self._observers.synced(result)
+        if error is not None:
+            raise error
         return result
 
     def _layer_meta(self) -> LayerMeta:
@@ -297,7 +309,7 @@ class Layer:
             synced_last_total=state.synced_last_total,
             synced_times=state.synced_times,
             synced_total=state.folded,
-            unsynced_last_total=min(state.last_appended, pending),
+            unsynced_last_total=state.last_pending,
             unsynced_total=pending,
             error=self._trigger.error,
         )
@@ -321,6 +333,11 @@ class Layer:
         )
 
 
+def _check_number(name: str, value: object, *, above: float, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not above < value <= most:
+        raise ConfigurationError(f"{name}={value!r:.100} is no number above {above:g} and up to {most:g}")
+
+
 def _check_pair(getter: Getter | None, setter: Setter | None, storage: object, get_id: ItemFunction | None) -> None:
     if (getter is None) != (setter is None):
         missing = "getter" if getter is None else "setter"
@@ -341,8 +358,8 @@ def _register_plugins(
     strategy: Strategy | Sequence[Strategy] | None,
     runner: str | Runner | None,
 ) -> None:
-    if isinstance(plugins, str):
-        raise ConfigurationError(f"plugins is a list of names and objects; write plugins=[{plugins!r}]")
+    if isinstance(plugins, str) or not isinstance(plugins, Iterable):
+        raise ConfigurationError(f"plugins is a list of names and objects; write plugins=[{plugins!r:.100}]")
     for plugin in plugins:
         _register(manager, plugin)
     strategies = [] if strategy is None else list(strategy) if isinstance(strategy, list | tuple) else [strategy]

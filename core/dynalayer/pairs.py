@@ -20,7 +20,7 @@ Setter = Callable[[str, list[Item]], object]
 
 
 class PlainPair:
-    """An adapter without refs: version and item count live in the head, inside what stands there as the ref.
+    """An adapter without refs: what stands in the head for one is the version.
 
     It is safe while the lease of a sync holds: a sync that outlives its lease may overwrite a later one's items.
 
@@ -47,17 +47,15 @@ class PlainPair:
         """Hand all items, sorted by identifier, to the setter."""
         items = [copy_item(segment.items[identifier]) for identifier in sorted(segment.items)]
         self._setter(partition, items)
-        return f"{segment.to_version}:{len(items)}"
+        return str(segment.to_version)
 
     @hookimpl
     def layer_getter(self, partition: str, ref: str) -> Segment:
-        """What the getter says, checked against the head's count.
+        """What the getter says.
 
         Raises:
-            StorageError: The answer is empty where the head counts items: such getters often swallow their failures.
             SegmentCorruptError: The answer is not a list of items of the value domain, or has an identifier twice.
         """
-        version, count = (int(number) for number in ref.split(":"))
         items: dict[str, Item] = {}
         for item in self._getter(partition) or ():
             try:
@@ -68,12 +66,7 @@ class PlainPair:
             if identifier in items:
                 raise SegmentCorruptError(f"the getter gave the item {identifier!r} twice")
             items[identifier] = copy_item(item)
-        if count and not items:
-            raise StorageError(
-                f"the getter gave nothing for a partition that has {count} items; if it swallows its errors let it "
-                "raise them, and if what it reads is lost, rebuild it from the source table"
-            )
-        return Segment(self._table, partition, self._origin, "base", 0, version, items)
+        return Segment(self._table, partition, self._origin, "base", 0, int(ref), items)
 
     @hookimpl
     def layer_discard(self, partition: str, ref: str) -> bool:

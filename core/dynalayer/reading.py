@@ -40,17 +40,21 @@ class Reader:
             EventLogError: The log failed, or a record is damaged.
             ConflictError: The head moved away at every one of a bounded number of tries.
         """
-        with self._snapshots.slot(partition) as slot, paused_collector():
+        with self._snapshots.slot(partition) as slot:
             state, slot.state = slot.state, None  # what fails half way leaves nothing half folded behind
-            state = self._current(partition, state)
-            items = state.items
-            found = [items[identifier] for identifier in sorted(items)] if in_order else list(items.values())
-            if not self._snapshots.remembers():
-                return found
+            state, changed = self._current(partition, state)
             slot.state = state
-            return [copy_item(item) for item in found]
+            slot.changed += changed
+            items = state.items
+            # Bulk work alone pauses the collector: what waits for a store would starve it where reads overlap.
+            with paused_collector():
+                # Copies, since others hold the items too: the memory, and an adapter that keeps what it gave.
+                if in_order:
+                    return [copy_item(items[identifier]) for identifier in sorted(items)]
+                return [copy_item(item) for item in items.values()]
 
-    def _current(self, partition: str, state: State | None) -> State:
+    def _current(self, partition: str, state: State | None) -> tuple[State, int]:
+        """The state as it is now, from the one remembered if that leads there; and how many changes were folded."""
         head = None
         for _ in range(_TRIES):
             if state is None:
@@ -58,8 +62,9 @@ class Reader:
                 state, head = self._loaded(partition, head), None
             if state is not None:
                 run = self._log.read(partition, state.version)
-                if self._fold(partition, state, run):
-                    return state
+                folded = self._fold(partition, state, run)
+                if folded is not None:
+                    return state, folded
                 state, head = None, run.head
         raise ConflictError(
             f"the snapshot moved on at each of {_TRIES} tries to read it; try again",
@@ -85,19 +90,19 @@ class Reader:
                 distribution=error.distribution,
             ) from error
 
-    def _fold(self, partition: str, state: State, run: Run) -> bool:
-        """Fold the run into the state; False, with the state as it was, where they do not make one whole."""
+    def _fold(self, partition: str, state: State, run: Run) -> int | None:
+        """Fold the run into the state, and count its changes; None, with the state as it was, where there is a hole."""
         records = contiguous(run.records, state.version)
         end = records[-1].version if records else state.version
         if end < run.head.version or state.reset != run.head.reset:
             # Folded records have expired between the two, or a reset has replaced what the state was folded from.
-            return False
+            return None
         if any(record.kind is RecordKind.RESET and record.version <= run.head.version for record in records):
-            return False
-        changes = [
-            changes_of(self._log, partition, record) for record in records
-        ]  # all of them, before the first is folded
-        for each in changes:
-            apply_changes(state.items, each)
+            return None
+        with paused_collector():
+            # All of them are unpacked before the first is folded, so that a damaged one leaves the state whole.
+            changes = [changes_of(self._log, partition, record) for record in records]
+            for each in changes:
+                apply_changes(state.items, each)
         state.version = end
-        return True
+        return sum(map(len, changes))

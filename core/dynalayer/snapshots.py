@@ -62,11 +62,20 @@ def changes_of(log: EventLog, partition: str, record: Record) -> list[Change]:
 
 @dataclass(slots=True)
 class Slot:
-    """One partition's place in the memory; its lock is held while it is used."""
+    """One partition's place in the memory; its lock is held while it is used.
+
+    Attributes:
+        state: What is remembered.
+        weight: About the bytes of JSON that its items take.
+        weighed: How many items there were when that was last judged.
+        changed: Changes folded since.
+        lock: Held while the slot is used.
+    """
 
     state: State | None = None
     weight: int = 0
     weighed: int = 0
+    changed: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -117,10 +126,6 @@ class Snapshots:
             finally:
                 self._keep(partition, slot)
 
-    def remembers(self) -> bool:
-        """Whether anything is ever remembered, so that what is handed out must be copied."""
-        return self._cache_bytes > 0
-
     def _keep(self, partition: str, slot: Slot) -> None:
         weight = _weight(slot)
         with self._lock:
@@ -130,7 +135,7 @@ class Snapshots:
             slot.weight = weight
             if slot.state is None or weight > self._cache_bytes:
                 self._forget(partition)
-            while self._total > self._cache_bytes:
+            while self._slots and self._total > self._cache_bytes:
                 self._forget(next(iter(self._slots)))
 
     def _forget(self, partition: str) -> None:
@@ -138,13 +143,14 @@ class Snapshots:
 
 
 def _weight(slot: Slot) -> int:
-    """About the bytes of JSON that a slot's items take, judged by some of them; anew when their number has changed."""
-    count = len(slot.state.items) if slot.state else 0
-    if not slot.state or not count:
+    """About the bytes of JSON that a slot's items take, judged by some of them; anew when a tenth has changed."""
+    items = slot.state.items if slot.state else {}
+    if not items:
+        slot.weighed = 0
         return _EMPTY_WEIGHT
-    if abs(count - slot.weighed) * 10 <= slot.weighed:
+    if slot.weighed and 10 * (slot.changed + abs(len(items) - slot.weighed)) < slot.weighed:
         return slot.weight
-    slot.weighed = count
-    some = list(itertools.islice(slot.state.items.values(), _WEIGHED_ITEMS))
+    slot.weighed, slot.changed = len(items), 0
+    some = list(itertools.islice(items.values(), 0, None, max(1, len(items) // _WEIGHED_ITEMS)))
     each = sum(len(orjson.dumps(item_to_json(item))) for item in some) / len(some)
-    return _EMPTY_WEIGHT + int(each * count)
+    return _EMPTY_WEIGHT + int(each * len(items))

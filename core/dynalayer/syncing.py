@@ -12,7 +12,7 @@ import random
 import secrets
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from dynalayer.clock import INITIAL, MICROSECONDS, Clock, from_iso, to_iso
 from dynalayer.compaction import Compactor, retire
@@ -38,13 +38,24 @@ _REMEMBERED_SYNCS = 400 * 86_400 * MICROSECONDS  # how long a sync's cursor is k
 
 
 @dataclass(slots=True)
-class _Work:
-    """One sync of one partition, and what it has done so far."""
+class _Sync:
+    """One sync, and what it has done so far.
 
-    partition: str
+    Attributes:
+        owner: Holds the leases.
+        moment: The cursor that it gives, in microseconds; raised where another sync's was later.
+        folded: Partition to events folded there.
+        records: Records folded.
+        locked: Whether a partition was left to another sync.
+        errors: What failed, a partition each.
+    """
+
     owner: str
     moment: int
-    folded: int = 0
+    folded: dict[str, int] = field(default_factory=dict)
+    records: int = 0
+    locked: bool = False
+    errors: list[LayerError] = field(default_factory=list)
 
 
 class _LeaseLostError(Exception):
@@ -70,42 +81,42 @@ class Syncer:
         self._lease = int(lease * MICROSECONDS)
         self._compactor = Compactor(log, storage, snapshots, clock)
 
-    def sync(self, partitions: Iterable[str]) -> SyncResult:
+    def sync(self, partitions: Iterable[str]) -> tuple[SyncResult, LayerError | None]:
         """Fold what is pending in partitions, each as far as it goes.
 
-        A partition that fails stays pending and keeps no other from being folded; its error is raised at the end.
+        A partition that fails stays pending and keeps no other from being folded.
 
-        Raises:
-            LayerError: The first partition's error; further ones stand in its notes.
+        Returns:
+            What was done, and the first partition's error, with further ones in its notes.
         """
-        moment = self._moment()
-        owner = secrets.token_hex(8)
-        done: list[_Work] = []
-        errors: list[LayerError] = []
-        locked = False
+        sync = _Sync(secrets.token_hex(8), self._moment())
         for partition in partitions:
-            work = _Work(partition, owner, moment)
-            done.append(work)
             try:
-                self._sync(work)
+                self._sync(sync, partition)
             except _LeaseLostError:
-                locked = True
+                sync.locked = True
             except LayerError as error:
-                errors.append(error.within(operation="sync", partition=partition))
-        now = self._clock()
-        self._log.expire(now, _EXPIRED_AT_ONCE, to_iso(now - _REMEMBERED_SYNCS))
-        if errors:
-            first, *others = errors
-            for other in others:
-                first.add_note(f"and: {other}")
-            raise first
-        count = sum(work.folded for work in done)
-        return SyncResult(
-            count=count,
-            locked=locked,
-            partitions=tuple(sorted(work.partition for work in done if work.folded)),
-            cursor=to_iso(moment) if count else None,
+                sync.errors.append(error.within(operation="sync", partition=partition))
+        self.expire(sync.records)
+        for other in sync.errors[1:]:
+            sync.errors[0].add_note(f"and: {other}")
+        result = SyncResult(
+            count=sum(sync.folded.values()),
+            locked=sync.locked,
+            partitions=tuple(sorted(sync.folded)),
+            cursor=to_iso(sync.moment) if sync.folded else None,
         )
+        return result, sync.errors[0] if sync.errors else None
+
+    def expire(self, folded: int = 0) -> None:
+        """Delete expired records, in portions, more of them than were folded; a failure waits for the next sync."""
+        now = self._clock()
+        try:
+            for _ in range(1 + 2 * folded // _EXPIRED_AT_ONCE):
+                if self._log.expire(now, _EXPIRED_AT_ONCE, to_iso(now - _REMEMBERED_SYNCS)) < _EXPIRED_AT_ONCE:
+                    return
+        except EventLogError as error:
+            logger.warning("expired records could not be deleted; the next sync tries again: %s", error)
 
     def _moment(self) -> int:
         """This sync's moment: later than every sync's before it, whatever the clocks say."""
@@ -113,25 +124,25 @@ class Syncer:
         now = self._clock()
         return now if last == INITIAL else max(now, from_iso(last) + 1)
 
-    def _sync(self, work: _Work) -> None:
-        self._hold(work)
+    def _sync(self, sync: _Sync, partition: str) -> None:
+        self._hold(sync, partition)
         try:
-            self._mark_leftovers(work.partition)
+            self._mark_leftovers(partition)
             for _ in range(_PASSES):
-                complete = self._fold(work)
-                self._compactor.compact(work.partition)
+                complete = self._fold(sync, partition)
+                self._compactor.compact(partition)
                 if complete:
                     break
         finally:
             try:
-                self._log.release(work.partition, work.owner)
+                self._log.release(partition, sync.owner)
             except EventLogError as error:
                 logger.warning("a lease could not be given back; it will run out by itself: %s", error)
 
-    def _hold(self, work: _Work) -> None:
+    def _hold(self, sync: _Sync, partition: str) -> None:
         """Take the lease, or prolong it."""
         now = self._clock()
-        if not self._log.lease(work.partition, work.owner, now, now + self._lease):
+        if not self._log.lease(partition, sync.owner, now, now + self._lease):
             raise _LeaseLostError
 
     def _mark_leftovers(self, partition: str) -> None:
@@ -146,21 +157,23 @@ class Syncer:
                 return
 
     def _mark(self, partition: str, head: Head, folded: Sequence[Unmarked]) -> None:
-        now = -(-self._clock() // MICROSECONDS)
+        now = self._clock()
         for start in range(0, len(folded), _MARKED_AT_ONCE):
-            marks = [
-                Mark(record.version, record.nonce, head.cursor_of(record.version), now + record.retention)
-                for record in folded[start : start + _MARKED_AT_ONCE]
-            ]
+            marks = []
+            for record in folded[start : start + _MARKED_AT_ONCE]:
+                cursor = head.cursor_of(record.version)
+                # By the later of the clock and the cursor, which never runs backward: a clock that is behind must not
+                # let records expire within the floor.
+                moment = -(-max(now, from_iso(cursor)) // MICROSECONDS)
+                marks.append(Mark(record.version, record.nonce, cursor, moment + record.retention))
             self._log.mark(partition, marks)
 
-    def _fold(self, work: _Work) -> bool:
+    def _fold(self, sync: _Sync, partition: str) -> bool:
         """Fold the pending run, or as much of it as one segment takes; tell whether that was all.
 
         Raises:
             ConflictError: Others moved the head at every one of a bounded number of tries.
         """
-        partition = work.partition
         for _ in range(_TRIES):
             head = self._log.head(partition)
             run = self._log.read(partition, head.version, max_bytes=_FOLD_BYTES)
@@ -172,10 +185,9 @@ class Syncer:
                     # Only after compactions that failed; this one's error reaches the caller.
                     self._compactor.compact(partition)
                     continue
-                self._hold(work)
-                moved = self._move(work, head, records)
+                self._hold(sync, partition)
+                moved = self._move(sync, partition, head, records)
                 if moved is not None:
-                    work.folded += sum(record.count for record in records)
                     folded = [Unmarked(record.version, record.nonce, record.retention) for record in records]
                     self._mark(partition, moved, folded)
                     return run.complete
@@ -187,19 +199,24 @@ class Syncer:
             retryable=True,
         )
 
-    def _move(self, work: _Work, head: Head, records: Sequence[Record]) -> Head | None:
+    def _move(self, sync: _Sync, partition: str, head: Head, records: Sequence[Record]) -> Head | None:
         """Write the records' segment and move the head to name it; None if another moved the head first."""
-        partition, last = work.partition, records[-1]
-        # Two syncers' clocks may differ: cursors rise with the versions all the same.
-        own = to_iso(work.moment)
-        cursor = own if head.cursor in (INITIAL, own) or head.cursor < own else to_iso(from_iso(head.cursor) + 1)
+        last, count = records[-1], sum(record.count for record in records)
+        again = partition in sync.folded
+        if not again and head.cursor != INITIAL:
+            # Syncs overlap and clocks differ: cursors rise with the versions all the same.
+            sync.moment = max(sync.moment, from_iso(head.cursor) + 1)
+        cursor = to_iso(sync.moment)
         changes = itertools.chain.from_iterable(changes_of(self._log, partition, record) for record in records)
         segment = self._segment(partition, head, last.version, changes)
+        if not segment.items and head.segments and not self._storage.capabilities.immutable:
+            announced = self._announce_empty(partition, head)
+            if announced is None:
+                return None
+            head = announced
         named = self._storage.put(segment, cursor=cursor, at=last.at)
         kept = head.segments if segment.kind == "delta" else ()
         replaced = head.segments[len(kept) :] if self._storage.capabilities.immutable else ()
-        count = sum(record.count for record in records)
-        again = head.cursor == cursor
         moved = Head(
             version=last.version,
             revision=head.revision + 1,
@@ -214,8 +231,27 @@ class Syncer:
             retention=max(head.retention, *(record.retention for record in records)),
             vacuums=head.vacuums,
         )
-        retired = retire(replaced, self._clock(), moved.retention)
-        return moved if self._moved(partition, HeadMove(head.revision, moved, retired, folded=count), named) else None
+        retired = retire(replaced, max(self._clock(), sync.moment), moved.retention)
+        move = HeadMove(head.revision, moved, retired, folded=count, first=not sync.folded)
+        if not self._moved(partition, move, named):
+            return None
+        sync.folded[partition] = sync.folded.get(partition, 0) + count
+        sync.records += len(records)
+        return moved
+
+    def _announce_empty(self, partition: str, head: Head) -> Head | None:
+        """Let the head vouch for no items before a mutable place is emptied; None if another moved it first.
+
+        A reader takes an empty answer for a failure where the head counts items. Between the emptying and the move to
+        the version that is empty a sync may crash: without this every read and sync after it would fail. While the
+        head vouches for none, whatever the place gives comes out right: the pending events remove all of it.
+        """
+        if not head.segments[0].entries:
+            return head
+        emptied = replace(
+            head, revision=head.revision + 1, segments=tuple(replace(named, entries=0) for named in head.segments)
+        )
+        return emptied if self._log.move_head(partition, HeadMove(head.revision, emptied)) else None
 
     def _moved(self, partition: str, move: HeadMove, named: SegmentRef) -> bool:
         """Move the head; where the answer is no, or lost, the head itself tells whether it was this that moved it."""

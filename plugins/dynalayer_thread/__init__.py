@@ -2,52 +2,69 @@
 
 from __future__ import annotations
 
-import queue
+import os
 import threading
+from collections import deque
 
 from dynalayer import ClosedError, Job, hookimpl
 
 __all__ = ["ThreadRunner"]
 
-_WAITING = 16  # jobs; one more is run by the caller, who then waits for it: that slows down whoever is too fast
+_WAITING = 16  # jobs; one more is run by its caller, who then waits for it: that slows down whoever is too fast
 
 
 class ThreadRunner:
-    """Runs jobs one at a time on one thread, started with the first job and drained by the layer's `close()`."""
+    """Runs jobs one at a time on a thread, which ends when there are none and is drained by the layer's `close()`.
+
+    A job that was taken is run. A forked child has no part in its parent's jobs and starts a thread of its own.
+    """
 
     name = "thread"
 
     def __init__(self) -> None:
-        self._jobs: queue.Queue[Job | None] = queue.Queue(_WAITING)
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
         self._closed = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._jobs: deque[Job] = deque()
+        self._thread: threading.Thread | None = None
 
     @hookimpl
     def layer_runner(self, job: Job) -> bool:
-        """Queue a job."""
+        """Take a job."""
+        if self._pid != os.getpid():
+            self._reset()
         with self._lock:
             if self._closed:
                 raise ClosedError("the background runner was closed")
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="dynalayer-sync", daemon=True)
-                self._thread.start()
-        try:
-            self._jobs.put_nowait(job)
-        except queue.Full:
-            job()
+            if len(self._jobs) < _WAITING:
+                self._jobs.append(job)
+                if self._thread is None:
+                    # No daemon: a process that ends without close() still runs what was taken.
+                    self._thread = threading.Thread(target=self._run, name="dynalayer-sync", daemon=False)
+                    self._thread.start()
+                return True
+        job()
         return True
 
     @hookimpl
     def layer_closed(self) -> None:
-        """Run what is queued, then end."""
+        """Run what was taken, and take no more."""
+        if self._pid != os.getpid():
+            self._reset()
         with self._lock:
             self._closed = True
             thread = self._thread
-        if thread is not None:
-            self._jobs.put(None)
+        if thread is not None and thread is not threading.current_thread():
             thread.join()
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while True:
+            with self._lock:
+                if not self._jobs:
+                    self._thread = None
+                    return
+                job = self._jobs.popleft()
             job()

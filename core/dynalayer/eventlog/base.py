@@ -21,12 +21,13 @@ from typing import Any, Self
 
 import orjson
 
-from dynalayer.clock import INITIAL
+from dynalayer.clock import INITIAL, MICROSECONDS
 from dynalayer.segments import SegmentKind
 from dynalayer.values import UNDECODABLE
 
 __all__ = [
     "MAX_DELTAS",
+    "MAX_LEASE",
     "MAX_REF_BYTES",
     "Appended",
     "Draft",
@@ -49,6 +50,10 @@ MAX_DELTAS = 32
 
 MAX_REF_BYTES = 256
 """How long a ref may be, in bytes of UTF-8."""
+
+
+MAX_LEASE = 3600 * MICROSECONDS
+"""How long a lease may last, in microseconds."""
 
 
 class RecordKind(StrEnum):
@@ -236,12 +241,14 @@ class HeadMove:
         head: What it becomes; its revision is `expected + 1`.
         retired: Segments that it stops naming: listed as old in the same write, or before it.
         folded: Events folded by this move; 0 for a move that folds none (a compaction, a vacuum).
+        first: Whether it is the first of its sync that folds: it counts the sync.
     """
 
     expected: int
     head: Head
     retired: tuple[OldSegment, ...] = ()
     folded: int = 0
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,15 +322,15 @@ class LayerState:
     Attributes:
         appended: Events ever appended.
         folded: Events ever folded.
-        last_appended: Events of the last `set()` that was appended.
+        last_pending: Events of the last `set()` that was appended, as far as they are pending.
         cursor: The last sync's.
         synced_times: Syncs that folded something.
-        synced_last_total: Events that the last of them folded.
+        synced_last_total: Events folded under that cursor.
     """
 
     appended: int = 0
     folded: int = 0
-    last_appended: int = 0
+    last_pending: int = 0
     cursor: str = INITIAL
     synced_times: int = 0
     synced_last_total: int = 0
@@ -373,8 +380,8 @@ class EventLog(ABC):
     def move_head(self, partition: str, move: HeadMove) -> bool:
         """Move the head if it has the revision expected; tell whether it did.
 
-        In the same write the layer's counts take in `folded`, and a cursor that they do not know yet counts as one
-        sync more. An `EventLogError` leaves open whether it moved: read the head to know.
+        In the same write the layer's counts take in `folded`, and the cursor becomes known. An `EventLogError` leaves
+        open whether it moved: read the head to know.
         """
 
     @abstractmethod
@@ -395,7 +402,11 @@ class EventLog(ABC):
 
     @abstractmethod
     def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
-        """Take or prolong the partition's lease; False while another owner's has not run out at `now`."""
+        """Take or prolong the partition's lease; False while another owner's has not run out at `now`.
+
+        One that would last longer than `MAX_LEASE` from now on was taken by a clock that was wrong, and counts as run
+        out.
+        """
 
     @abstractmethod
     def release(self, partition: str, owner: str) -> None:
@@ -413,7 +424,7 @@ class EventLog(ABC):
     def expire(self, now: int, limit: int, syncs_before: str) -> int:
         """Delete at most `limit` records whose ttl has passed; logs whose service does so return 0.
 
-        Likewise forget at most `limit` syncs with cursors before `syncs_before`.
+        Likewise forget at most `limit` syncs with cursors before `syncs_before`, never the last one.
         """
 
     @abstractmethod

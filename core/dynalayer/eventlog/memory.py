@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from dynalayer.clock import INITIAL, MICROSECONDS
 from dynalayer.errors import ClosedError
 from dynalayer.eventlog.base import (
+    MAX_LEASE,
     Appended,
     Draft,
     EventLog,
@@ -40,6 +41,10 @@ class _Partition:
     lease_owner: str = ""
     lease_until: int = 0
 
+    @property
+    def pending(self) -> bool:
+        return self.version > self.head.version
+
 
 class MemoryEventLog(EventLog):
     """An event log that lives as long as its object: for tests, trials and caches.
@@ -56,7 +61,8 @@ class MemoryEventLog(EventLog):
         self._lock = threading.RLock()
         self._partitions: dict[str, _Partition] = {}
         self._state = LayerState()
-        self._cursors: set[str] = set()
+        self._cursors: dict[str, int] = {}
+        self._last_nonce = ""
         self._closed = False
 
     def __repr__(self) -> str:
@@ -78,8 +84,10 @@ class MemoryEventLog(EventLog):
             for draft in drafts:
                 self._of(draft.partition)
             appended = tuple(self._append(draft) for draft in drafts)
+            if drafts:
+                self._last_nonce = drafts[-1].nonce
             count = sum(draft.count for draft in drafts)
-            self._state = replace(self._state, appended=self._state.appended + count, last_appended=count)
+            self._state = replace(self._state, appended=self._state.appended + count)
             return appended
 
     def _append(self, draft: Draft) -> Appended:
@@ -131,19 +139,19 @@ class MemoryEventLog(EventLog):
             for old in move.retired:
                 kept.old[old.segment.ref] = old
             if move.folded:
-                self._count_sync(move.head.cursor, move.folded)
+                self._count_sync(move)
             return True
 
-    def _count_sync(self, cursor: str, folded: int) -> None:
-        state = self._state
-        known = cursor in self._cursors
-        self._cursors.add(cursor)
+    def _count_sync(self, move: HeadMove) -> None:
+        state, cursor = self._state, move.head.cursor
+        self._cursors[cursor] = self._cursors.get(cursor, 0) + move.folded
+        last = max(self._cursors)
         self._state = replace(
             state,
-            folded=state.folded + folded,
-            cursor=max(cursor, state.cursor) if state.cursor != INITIAL else cursor,
-            synced_times=state.synced_times + (0 if known else 1),
-            synced_last_total=folded + (state.synced_last_total if known else 0),
+            folded=state.folded + move.folded,
+            cursor=last,
+            synced_times=state.synced_times + (1 if move.first else 0),
+            synced_last_total=self._cursors[last],
         )
 
     def unmarked(self, partition: str, through: int, limit: int) -> tuple[Unmarked, ...]:
@@ -181,13 +189,13 @@ class MemoryEventLog(EventLog):
     def partitions(self) -> tuple[str, ...]:
         """See `EventLog`."""
         with self._lock:
-            return tuple(sorted(self._partitions))
+            return tuple(sorted(partition for partition, kept in self._partitions.items() if kept.version))
 
     def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
         """See `EventLog`."""
         with self._lock:
             kept = self._of(partition)
-            if kept.lease_owner not in ("", owner) and kept.lease_until > now:
+            if kept.lease_owner not in ("", owner) and now < kept.lease_until <= now + MAX_LEASE:
                 return False
             kept.lease_owner, kept.lease_until = owner, until
             return True
@@ -213,7 +221,9 @@ class MemoryEventLog(EventLog):
     def expire(self, now: int, limit: int, syncs_before: str) -> int:
         """See `EventLog`."""
         with self._lock:
-            self._cursors -= set(sorted(cursor for cursor in self._cursors if cursor < syncs_before)[:limit])
+            for cursor in sorted(cursor for cursor in self._cursors if cursor < syncs_before)[:limit]:
+                if cursor != self._state.cursor:
+                    del self._cursors[cursor]
             due = [
                 (kept, version)
                 for kept in self._partitions.values()
@@ -233,7 +243,7 @@ class MemoryEventLog(EventLog):
         """See `EventLog`."""
         with self._lock:
             kept = self._of(partition)
-            pending = kept.version > kept.head.version
+            pending = kept.pending
             newest = kept.records.get(kept.version)
             oldest = kept.records.get(kept.head.version + 1)
             return PartitionState(
@@ -249,7 +259,9 @@ class MemoryEventLog(EventLog):
     def layer_state(self) -> LayerState:
         """See `EventLog`."""
         with self._lock:
-            return self._state
+            newest = (kept.records.get(kept.version) for kept in self._partitions.values() if kept.pending)
+            last = sum(record.count for record in newest if record and record.nonce == self._last_nonce)
+            return replace(self._state, last_pending=last)
 
     def close(self) -> None:
         """See `EventLog`; what it held is gone."""

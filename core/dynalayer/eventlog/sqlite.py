@@ -16,6 +16,7 @@ import orjson
 from dynalayer.clock import INITIAL, MICROSECONDS
 from dynalayer.errors import AppendError, EventLogError, Outcome
 from dynalayer.eventlog.base import (
+    MAX_LEASE,
     Appended,
     Draft,
     EventLog,
@@ -94,8 +95,8 @@ class SQLiteEventLog(EventLog):
                 appended = tuple(self._append(db, draft) for draft in drafts)
                 count = sum(draft.count for draft in drafts)
                 db.execute(
-                    "UPDATE layers SET appended = appended + ?, last_appended = ? WHERE id = ?",
-                    (count, count, self._layer),
+                    "UPDATE layers SET appended = appended + ?, last_nonce = ? WHERE id = ?",
+                    (count, drafts[-1].nonce if drafts else "", self._layer),
                 )
                 committing = True
         except EventLogError as error:
@@ -109,15 +110,20 @@ class SQLiteEventLog(EventLog):
         return appended
 
     def _append(self, db: sqlite3.Connection, draft: Draft) -> Appended:
-        db.execute(
-            "INSERT INTO partitions (layer, name) VALUES (?, ?) ON CONFLICT DO NOTHING",
-            (self._layer, draft.partition),
-        )
+        self._make_row(db, draft.partition)
         row = db.execute(
             "UPDATE partitions SET version = version + 1, at = max(at, ?), events_total = events_total + ?, "
-            "bytes_total = bytes_total + ? WHERE layer = ? AND name = ? "
+            "bytes_total = bytes_total + ?, last_count = ?, last_nonce = ? WHERE layer = ? AND name = ? "
             "RETURNING id, version, at, events_total, bytes_total",
-            (draft.at, draft.count, len(draft.payload), self._layer, draft.partition),
+            (
+                draft.at,
+                draft.count,
+                len(draft.payload),
+                draft.count,
+                draft.nonce,
+                self._layer,
+                draft.partition,
+            ),
         ).fetchone()
         partition, version, at, events_total, bytes_total = row
         db.execute(
@@ -137,6 +143,11 @@ class SQLiteEventLog(EventLog):
             ),
         )
         return Appended(draft.partition, version, at)
+
+    def _make_row(self, db: sqlite3.Connection, partition: str) -> None:
+        db.execute(
+            "INSERT INTO partitions (layer, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (self._layer, partition)
+        )
 
     @staticmethod
     def _outcome(error: EventLogError, *, committing: bool) -> Outcome:
@@ -196,11 +207,14 @@ class SQLiteEventLog(EventLog):
     def move_head(self, partition: str, move: HeadMove) -> bool:
         """See `EventLog`."""
         with self._file.writing() as db:
+            if not move.expected:
+                self._make_row(db, partition)
             row = db.execute(
-                "UPDATE partitions SET revision = ?, head = ? "
+                "UPDATE partitions SET revision = ?, head_version = ?, head = ? "
                 "WHERE layer = ? AND name = ? AND revision = ? RETURNING id",
                 (
                     move.head.revision,
+                    move.head.version,
                     move.head.to_json().decode(),
                     self._layer,
                     partition,
@@ -225,18 +239,19 @@ class SQLiteEventLog(EventLog):
                 ],
             )
             if move.folded:
-                self._count_sync(db, move.head.cursor, move.folded)
+                self._count_sync(db, move)
             return True
 
-    def _count_sync(self, db: sqlite3.Connection, cursor: str, folded: int) -> None:
-        added = db.execute(
-            "INSERT INTO syncs (layer, cursor) VALUES (?, ?) ON CONFLICT DO NOTHING", (self._layer, cursor)
-        ).rowcount
+    def _count_sync(self, db: sqlite3.Connection, move: HeadMove) -> None:
         db.execute(
-            "UPDATE layers SET folded = folded + :folded, synced_times = synced_times + :added, "
-            "synced_last_total = :folded + CASE WHEN :added THEN 0 ELSE synced_last_total END, "
-            "cursor = CASE WHEN cursor = :initial THEN :cursor ELSE max(cursor, :cursor) END WHERE id = :layer",
-            {"folded": folded, "added": added, "initial": INITIAL, "cursor": cursor, "layer": self._layer},
+            "INSERT INTO syncs (layer, cursor, folded) VALUES (?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET folded = folded + excluded.folded",
+            (self._layer, move.head.cursor, move.folded),
+        )
+        db.execute(
+            "UPDATE layers SET folded = folded + ?, synced_times = synced_times + ?, "
+            "cursor = (SELECT max(cursor) FROM syncs WHERE layer = layers.id) WHERE id = ?",
+            (move.folded, move.first, self._layer),
         )
 
     def unmarked(self, partition: str, through: int, limit: int) -> tuple[Unmarked, ...]:
@@ -282,8 +297,8 @@ class SQLiteEventLog(EventLog):
         with self._file.writing() as db:
             taken = db.execute(
                 "UPDATE partitions SET lease_owner = ?, lease_until = ? WHERE layer = ? AND name = ? "
-                "AND (lease_owner IN ('', ?) OR lease_until <= ?)",
-                (owner, until, self._layer, partition, owner, now),
+                "AND (lease_owner IN ('', ?) OR lease_until NOT BETWEEN ? AND ?)",
+                (owner, until, self._layer, partition, owner, now + 1, now + MAX_LEASE),
             ).rowcount
             if taken:
                 return True
@@ -323,7 +338,11 @@ class SQLiteEventLog(EventLog):
     def expire(self, now: int, limit: int, syncs_before: str) -> int:
         """See `EventLog`; records of every layer in the file are looked at."""
         due = "SELECT id FROM records WHERE ttl <= ? ORDER BY ttl LIMIT ?"
-        forgotten = "SELECT cursor FROM syncs WHERE layer = ? AND cursor < ? ORDER BY cursor LIMIT ?"
+        # Before the last one's, which is not forgotten.
+        forgotten = (
+            "SELECT cursor FROM syncs WHERE layer = ? AND cursor < min(?, (SELECT cursor FROM layers l "
+            "WHERE l.id = syncs.layer)) ORDER BY cursor LIMIT ?"
+        )
         seconds = now // MICROSECONDS
         with self._file.reading() as db:
             found = (
@@ -349,37 +368,36 @@ class SQLiteEventLog(EventLog):
         """See `EventLog`."""
         with self._file.reading() as db:
             row = db.execute(
-                "SELECT id, head, version, events_total, bytes_total FROM partitions WHERE layer = ? AND name = ?",
+                "SELECT id, head, version, events_total, bytes_total, last_count "
+                "FROM partitions WHERE layer = ? AND name = ?",
                 (self._layer, partition),
             ).fetchone()
             if row is None:
                 return PartitionState(partition, Head(), 0, 0, 0, 0, None)
-            key, packed, version, events_total, bytes_total = row
+            key, packed, version, events_total, bytes_total, last_count = row
             head = self._head_from(packed, partition)
-            pending = version > head.version
-            ends = {
-                found: (count, at)
-                for found, count, at in db.execute(
-                    "SELECT version, count, at FROM records WHERE partition = ? AND version IN (?, ?)",
-                    (key, head.version + 1, version),
-                )
-            }
+            oldest = db.execute(
+                "SELECT at FROM records WHERE partition = ? AND version = ?", (key, head.version + 1)
+            ).fetchone()
             return PartitionState(
                 partition=partition,
                 head=head,
                 version=version,
                 events_total=events_total,
                 bytes_total=bytes_total,
-                last_count=ends[version][0] if pending else 0,
-                pending_since=ends[head.version + 1][1] if pending else None,
+                last_count=last_count if version > head.version else 0,
+                pending_since=oldest[0] if oldest else None,
             )
 
     def layer_state(self) -> LayerState:
         """See `EventLog`."""
         with self._file.reading() as db:
             row = db.execute(
-                "SELECT appended, folded, last_appended, cursor, synced_times, synced_last_total "
-                "FROM layers WHERE id = ?",
+                "SELECT appended, folded, (SELECT coalesce(sum(last_count), 0) FROM partitions "
+                "WHERE layer = l.id AND last_nonce = l.last_nonce AND version > head_version), "
+                "cursor, synced_times, "
+                "coalesce((SELECT folded FROM syncs s WHERE s.layer = l.id AND s.cursor = l.cursor), 0) "
+                "FROM layers l WHERE id = ?",
                 (self._layer,),
             ).fetchone()
             return LayerState(*row)

@@ -30,10 +30,9 @@ CREATE TABLE layers (
     origin TEXT NOT NULL,
     appended INTEGER NOT NULL DEFAULT 0,
     folded INTEGER NOT NULL DEFAULT 0,
-    last_appended INTEGER NOT NULL DEFAULT 0,
+    last_nonce TEXT NOT NULL DEFAULT '',
     cursor TEXT NOT NULL DEFAULT '__INITIAL__',
-    synced_times INTEGER NOT NULL DEFAULT 0,
-    synced_last_total INTEGER NOT NULL DEFAULT 0
+    synced_times INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE partitions (
     id INTEGER PRIMARY KEY,
@@ -43,12 +42,16 @@ CREATE TABLE partitions (
     at INTEGER NOT NULL DEFAULT 0,
     events_total INTEGER NOT NULL DEFAULT 0,
     bytes_total INTEGER NOT NULL DEFAULT 0,
+    last_count INTEGER NOT NULL DEFAULT 0,
+    last_nonce TEXT NOT NULL DEFAULT '',
     revision INTEGER NOT NULL DEFAULT 0,
+    head_version INTEGER NOT NULL DEFAULT 0,
     head TEXT,
     lease_owner TEXT NOT NULL DEFAULT '',
     lease_until INTEGER NOT NULL DEFAULT 0,
     UNIQUE (layer, name)
 );
+CREATE INDEX partitions_pending ON partitions (layer, last_nonce) WHERE version > head_version;
 CREATE TABLE records (
     id INTEGER PRIMARY KEY,
     partition INTEGER NOT NULL REFERENCES partitions (id),
@@ -79,6 +82,7 @@ CREATE TABLE old_segments (
 CREATE TABLE syncs (
     layer INTEGER NOT NULL REFERENCES layers (id),
     cursor TEXT NOT NULL,
+    folded INTEGER NOT NULL,
     PRIMARY KEY (layer, cursor)
 ) WITHOUT ROWID;
 """

@@ -29,6 +29,7 @@ from dynalayer.clock import INITIAL, MICROSECONDS, to_iso
 from dynalayer.errors import ClosedError, LayerError
 from dynalayer.eventlog.base import (
     MAX_DELTAS,
+    MAX_LEASE,
     MAX_REF_BYTES,
     Appended,
     Draft,
@@ -102,8 +103,8 @@ def _segment(to_version: int, ref: str = "", *, kind: str = "base", from_version
     )
 
 
-def _folded(log: EventLog, partition: str, through: int, sync: int) -> HeadMove:
-    """The move by which a sync folds a partition through a version."""
+def _folded(log: EventLog, partition: str, through: int, sync: int, *, first: bool = True) -> HeadMove:
+    """The move by which a sync folds a partition through a version; whether it is the sync's first."""
     head = log.head(partition)
     records = [record for record in log.read(partition, head.version).records if record.version <= through]
     assert records, f"partition {partition!r} has no record above {head.version} through {through}"
@@ -120,11 +121,11 @@ def _folded(log: EventLog, partition: str, through: int, sync: int) -> HeadMove:
         synced_last_total=count,
         retention=_DAY,
     )
-    return HeadMove(head.revision, moved, folded=count)
+    return HeadMove(head.revision, moved, folded=count, first=first)
 
 
-def _fold(log: EventLog, partition: str, through: int, sync: int) -> Head:
-    move = _folded(log, partition, through, sync)
+def _fold(log: EventLog, partition: str, through: int, sync: int, *, first: bool = True) -> Head:
+    move = _folded(log, partition, through, sync, first=first)
     assert log.move_head(partition, move)
     return move.head
 
@@ -407,8 +408,8 @@ class EventLogConformance:
         """However many partitions it folded, and however often one of them."""
         log.append([_draft("eu", count=2), _draft("us", count=3)])
         log.append([_draft("eu", count=4)])
-        for partition, version in (("eu", 1), ("us", 1), ("eu", 2)):
-            _fold(log, partition, version, 1)
+        for number, (partition, version) in enumerate((("eu", 1), ("us", 1), ("eu", 2))):
+            _fold(log, partition, version, 1, first=number == 0)
         state = log.layer_state()
         assert (state.folded, state.synced_times, state.synced_last_total, state.cursor) == (9, 1, 9, _cursor(1))
 
@@ -425,7 +426,7 @@ class EventLogConformance:
         """Also when the moves of two syncs alternate."""
         log.append([_draft("a", count=1), _draft("b", count=10), _draft("c", count=100), _draft("d", count=1000)])
         for partition, sync in (("a", 1), ("b", 2), ("c", 1), ("d", 2)):
-            _fold(log, partition, 1, sync)
+            _fold(log, partition, 1, sync, first=partition in "ab")
         state = log.layer_state()
         assert (state.folded, state.synced_times) == (1111, 2)
         assert state.synced_last_total == {_cursor(1): 101, _cursor(2): 1010}[state.cursor]
@@ -569,6 +570,9 @@ class EventLogConformance:
         assert [len(known) for known in left] == [3, 2, 2]
         assert left[-1] == [4, 5]
         assert log.layer_state() == state
+        log.expire(_AT, 100, _cursor(6))
+        assert not any(log.knows_cursor(_cursor(number)) for number in range(1, 6))
+        assert log.layer_state() == state
 
     # Leases
 
@@ -579,6 +583,14 @@ class EventLogConformance:
         assert not log.lease("eu", "bob", 150, 250)
         assert log.lease("eu", "bob", 201, 300)
         assert not log.lease("eu", "ann", 250, 350)
+
+    def test_a_lease_longer_than_any_may_be_counts_as_run_out(self, log: EventLog) -> None:
+        """A clock that was wrong took it, and nobody should wait for that clock."""
+        _append(log)
+        assert log.lease("eu", "ann", 100, 200 + MAX_LEASE)
+        assert not log.lease("eu", "bob", 200, 300)
+        assert log.lease("eu", "bob", 199, 300)
+        assert not log.lease("eu", "ann", 200, 300)
 
     def test_an_owner_prolongs_its_own_lease(self, log: EventLog) -> None:
         """It then lasts until the later moment."""
@@ -724,14 +736,18 @@ class EventLogConformance:
         assert log.partition_state("eu") == folded
 
     def test_the_layers_counts_are_exact_at_every_step(self, log: EventLog) -> None:
-        """One `set()` counts once, over all its partitions; marks and expiry change nothing."""
+        """One `set()` counts once, over all its partitions, for as long as they are pending; marks change nothing."""
         assert log.layer_state() == LayerState()
-        log.append([_draft("eu", count=2), _draft("us", count=3)])
-        assert log.layer_state() == LayerState(appended=5, last_appended=5)
-        log.append([_draft("eu", count=4)])
-        assert log.layer_state() == LayerState(appended=9, last_appended=4)
-        _fold(log, "eu", 2, 1)
-        folded = LayerState(9, 6, 4, _cursor(1), 1, 6)
+        log.append([_draft("eu", nonce="n1", count=4)])
+        assert log.layer_state() == LayerState(appended=4, last_pending=4)
+        log.append([_draft("eu", nonce="n2", count=2), _draft("us", nonce="n2", count=3)])
+        assert log.layer_state() == LayerState(appended=9, last_pending=5)
+        _fold(log, "eu", 1, 1)
+        assert log.layer_state() == LayerState(9, 4, 5, _cursor(1), 1, 4)
+        _fold(log, "eu", 2, 2)
+        assert log.layer_state() == LayerState(9, 6, 3, _cursor(2), 2, 2)
+        _fold(log, "us", 1, 2, first=False)
+        folded = LayerState(9, 9, 0, _cursor(2), 2, 5)
         assert log.layer_state() == folded
         _mark(log, "eu", 2, 1)
         log.expire(_LATER, 100, "")
