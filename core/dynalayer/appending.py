@@ -49,7 +49,7 @@ class Appender:
     def __init__(self, log: EventLog, reader: EventReader, ttl: TTL, clock: Clock) -> None:
         self._log = log
         self._reader = reader
-        self._ttl = ttl if callable(ttl) else check_ttl(ttl)
+        self._ttl = ttl
         self._clock = clock
 
     def append(self, events: Iterable[object]) -> list[Event]:
@@ -105,4 +105,4 @@ class Appender:
                 raise
             except Exception as error:
                 raise InvalidInputError(f"the function for ttl raised {type(error).__name__}: {error}") from error
-        return int(ttl)
+        return check_ttl(ttl)

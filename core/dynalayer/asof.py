@@ -180,7 +180,8 @@ class Historian:
             if not record_within(record):
                 return version
             version += 1
-        if version < past.head.version:
+        # The head as it is after the records: they may have been folded, and have expired, since it was first read.
+        if version < self._log.head(partition).version:
             raise self._expired(partition, at)
         return version
 

@@ -24,7 +24,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 __all__ = [
     "AppendError",
@@ -94,9 +94,14 @@ class LayerError(Exception):
         """Fill in what the place that raised could not know; what is known already stays."""
         self.operation = self.operation or operation
         self.partition = partition if self.partition is None else self.partition
-        self.adapter = self.adapter or adapter
-        self.distribution = self.distribution or distribution
+        if self.adapter in (None, adapter):
+            self.adapter = adapter
+            self.distribution = self.distribution or distribution
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By its fields, since the arguments of subclasses differ: an error crosses to another process whole.
+        return _revived, (type(self), self.args, vars(self).copy())
 
     def __str__(self) -> str:
         facts: list[str] = []
@@ -110,6 +115,12 @@ class LayerError(Exception):
         if self.retryable:
             facts.append("trying again can help")
         return f"{self.message} ({'; '.join(facts)})" if facts else self.message
+
+
+def _revived(kind: type[LayerError], args: tuple[object, ...], fields: dict[str, object]) -> LayerError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(fields)
+    return error
 
 
 class InvalidInputError(LayerError, ValueError):

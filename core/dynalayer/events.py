@@ -105,7 +105,7 @@ def check_partition(partition: object) -> str:
         raise InvalidInputError(
             f"partition {partition[:40]!r}… is {size} bytes of UTF-8; at most {MAX_PARTITION_BYTES} are possible"
         )
-    return partition
+    return str.__str__(partition)  # of an enumeration's member the text, not its name
 
 
 class EventReader:
@@ -143,9 +143,10 @@ class EventReader:
         for key in event:
             if key not in _KEYS:
                 raise InvalidInputError(f"unknown key {key!r:.100}; an event has: {', '.join(_KEYS)}")
-        change_type = event.get("type")
-        if change_type not in _TYPES:
-            raise InvalidInputError(f"type {change_type!r:.100} is none of {', '.join(_TYPES)}")
+        given = event.get("type")
+        change_type = next((each for each in _TYPES if each == given), None)
+        if change_type is None:
+            raise InvalidInputError(f"type {given!r:.100} is none of {', '.join(_TYPES)}")
         if "item" not in event:
             raise InvalidInputError("it has no 'item'")
         if event.get("table", self._table) != self._table:
@@ -166,7 +167,7 @@ class EventReader:
     def _partition_of(self, item: Item, event: Mapping[str, Any]) -> str:
         given = event.get("partition")
         if given is not None:
-            check_partition(given)
+            given = check_partition(given)
         if self._get_partition is None:
             return given if given is not None else ""
         partition = check_partition(_ask(self._get_partition, item, "partition"))
@@ -222,12 +223,16 @@ _WORTH_COMPRESSING = 256  # below, zstd's frame eats what it saves
 
 def pack(changes: Sequence[Change]) -> bytes:
     """Changes as the bytes of a record; compressed when it pays."""
-    plain = orjson.dumps([(change.type, change.id, change.encoded or item_to_json(change.item)) for change in changes])
+    plain = orjson.dumps([(change.type, change.id, _encoded(change)) for change in changes])
     if len(plain) >= _WORTH_COMPRESSING:
         compressed = zstandard.ZstdCompressor(level=3).compress(plain)
         if len(compressed) < len(plain) * 0.9:
             return _ZSTD + compressed
     return _PLAIN + plain
+
+
+def _encoded(change: Change) -> dict[str, Any]:
+    return item_to_json(change.item) if change.encoded is None else change.encoded
 
 
 def unpack(packed: bytes, limit: int) -> list[Change]:
@@ -246,7 +251,7 @@ def unpack(packed: bytes, limit: int) -> list[Change]:
             size = zstandard.frame_content_size(body)
             if not 0 <= size <= limit:
                 raise ValueError(f"a record of {size} bytes; at most {limit} are possible")
-            body = zstandard.ZstdDecompressor().decompress(body, max_output_size=limit)
+            body = zstandard.ZstdDecompressor().decompress(body, max_output_size=limit, allow_extra_data=False)
         except zstandard.ZstdError as error:
             raise ValueError(f"no zstd frame: {error}") from error
     elif how != _PLAIN:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Self, overload
 
 import pluggy
 
 from dynalayer import clock as clocks
-from dynalayer.appending import TTL, Appender
+from dynalayer.appending import TTL, Appender, check_ttl
 from dynalayer.asof import At, Historian
 from dynalayer.clock import MICROSECONDS, Clock, to_datetime
 from dynalayer.errors import ClosedError, ConfigurationError, InvalidInputError, LayerError
@@ -98,29 +99,35 @@ class Layer:
         clock: Clock = clocks.now,
     ) -> None:
         self.table = check_table(table)
-        _check_number("lease", lease, above=0, most=MAX_LEASE / MICROSECONDS)
-        _check_number("cache_bytes", cache_bytes, above=-1, most=1 << 50)
+        if not _is_number(lease) or not 0 < lease <= MAX_LEASE / MICROSECONDS:
+            raise ConfigurationError(f"lease={lease!r:.100} is no positive number of seconds up to an hour")
+        if not _is_number(cache_bytes) or not 0 <= cache_bytes < math.inf:
+            raise ConfigurationError(f"cache_bytes={cache_bytes!r:.100} is no number of bytes; 0 is none")
         if not callable(clock):
             raise ConfigurationError(f"clock is a function that tells microseconds, not {clock!r:.100}")
+        for name, function in (
+            ("get_item_unique_identifier", get_item_unique_identifier),
+            ("get_item_partition", get_item_partition),
+        ):
+            if not (function is None or isinstance(function, str) or callable(function)):
+                raise ConfigurationError(
+                    f"{name} is an attribute's name or a function of the item, not {function!r:.100}"
+                )
         _check_pair(getter, setter, storage, get_item_unique_identifier)
         self._closed = False
         self._manager = new_manager()
         self._observers = Observers(self._manager)
         self._reader = EventReader(table, get_item_unique_identifier, get_item_partition)
         _register_plugins(self._manager, plugins, sync_strategy, background_runner)
+        pair: StorageOption | None = None
+        if getter is not None and setter is not None:
+            pair = PlainPair(getter, setter, self._reader, table)
+        self._storage = open_storage(pair or (DEFAULT_STORAGE if storage is None else storage), table, self._manager)
+        if not callable(ttl):
+            ttl = check_ttl(ttl)
+        # The log last, since opening it makes a file: what is refused leaves nothing behind.
         self._log = open_event_log(events if events is not None else DEFAULT_EVENTS, table)
-        try:
-            pair: StorageOption | None = None
-            if getter is not None and setter is not None:
-                pair = PlainPair(getter, setter, self._reader, table, self._log.origin)
-            self._storage = open_storage(
-                pair or (DEFAULT_STORAGE if storage is None else storage), table, self._manager
-            )
-            self._appender = Appender(self._log, self._reader, ttl, clock)
-        except BaseException:
-            if self._log is not events:
-                self._log.close()
-            raise
+        self._appender = Appender(self._log, self._reader, ttl, clock)
         snapshots = Snapshots(self._storage, table, cache_bytes)
         self._items = Reader(self._log, snapshots)
         self._past = Historian(self._log, snapshots, immutable=self._storage.capabilities.immutable)
@@ -257,7 +264,7 @@ class Layer:
             ConfigurationError: The adapter cannot list its segments.
         """
         self._check_open()
-        return self._vacuum.run(self._partitions(partition), dry_run=dry_run)
+        return self._vacuum.run(None if partition is None else check_partition(partition), dry_run=dry_run)
 
     def verify(self, partition: str | None = None) -> VerifyResult:
         """Read and check every segment and record that is kept; changes nothing.
@@ -266,7 +273,7 @@ class Layer:
             partition: Only this one; left out, all.
         """
         self._check_open()
-        return self._verifier.run(self._partitions(partition))
+        return self._verifier.run(None if partition is None else check_partition(partition))
 
     def close(self) -> None:
         """Let background syncs finish, then close the event log. Closing twice is as closing once."""
@@ -284,9 +291,6 @@ class Layer:
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"the layer of table {self.table!r} was closed")
-
-    def _partitions(self, partition: str | None) -> tuple[str, ...]:
-        return self._log.partitions() if partition is None else (check_partition(partition),)
 
     def _sync(self, partition: str | None) -> SyncResult:
         pending = self._log.pending() if partition is None else (check_partition(partition),)
@@ -333,9 +337,8 @@ class Layer:
         )
 
 
-def _check_number(name: str, value: object, *, above: float, most: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not above < value <= most:
-        raise ConfigurationError(f"{name}={value!r:.100} is no number above {above:g} and up to {most:g}")
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_pair(getter: Getter | None, setter: Setter | None, storage: object, get_id: ItemFunction | None) -> None:
@@ -344,6 +347,9 @@ def _check_pair(getter: Getter | None, setter: Setter | None, storage: object, g
         raise ConfigurationError(f"getter and setter go together; {missing} is missing")
     if getter is None:
         return
+    for name, function in (("getter", getter), ("setter", setter)):
+        if not callable(function):
+            raise ConfigurationError(f"{name} is a function, not {function!r:.100}")
     if storage is not None:
         raise ConfigurationError("getter and setter stand in place of storage; leave one out")
     if get_id is None:

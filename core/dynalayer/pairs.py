@@ -29,18 +29,16 @@ class PlainPair:
         setter: See `Setter`.
         reader: Tells the identifiers of the items.
         table: The layer's table.
-        origin: Identity of the layer's log.
     """
 
     name = "plain pair"
     capabilities = Capabilities(deltas=False, listing=False, immutable=False)
 
-    def __init__(self, getter: Getter, setter: Setter, reader: EventReader, table: str, origin: str) -> None:
+    def __init__(self, getter: Getter, setter: Setter, reader: EventReader, table: str) -> None:
         self._getter = getter
         self._setter = setter
         self._reader = reader
         self._table = table
-        self._origin = origin
 
     @hookimpl
     def layer_setter(self, partition: str, segment: Segment) -> str:
@@ -66,7 +64,7 @@ class PlainPair:
             if identifier in items:
                 raise SegmentCorruptError(f"the getter gave the item {identifier!r} twice")
             items[identifier] = copy_item(item)
-        return Segment(self._table, partition, self._origin, "base", 0, int(ref), items)
+        return Segment(self._table, partition, "", "base", 0, int(ref), items)
 
     @hookimpl
     def layer_discard(self, partition: str, ref: str) -> bool:

@@ -6,7 +6,7 @@ from dynalayer.bulk import paused_collector
 from dynalayer.errors import ConflictError, SegmentMissingError
 from dynalayer.eventlog.base import EventLog, Head, RecordKind, Run
 from dynalayer.fold import apply_changes
-from dynalayer.snapshots import Snapshots, State, changes_of, contiguous
+from dynalayer.snapshots import Snapshots, State, changes_of, contiguous, missing_record
 from dynalayer.values import Item, copy_item
 
 __all__ = ["Reader"]
@@ -55,7 +55,7 @@ class Reader:
 
     def _current(self, partition: str, state: State | None) -> tuple[State, int]:
         """The state as it is now, from the one remembered if that leads there; and how many changes were folded."""
-        head = None
+        head = hole = None
         for _ in range(_TRIES):
             if state is None:
                 head = head or self._log.head(partition)
@@ -65,7 +65,10 @@ class Reader:
                 folded = self._fold(partition, state, run)
                 if folded is not None:
                     return state, folded
+                hole = _hole(run, state.version)
                 state, head = None, run.head
+        if hole is not None:
+            raise missing_record(self._log, partition, hole)
         raise ConflictError(
             f"the snapshot moved on at each of {_TRIES} tries to read it; try again",
             operation="get",
@@ -97,6 +100,8 @@ class Reader:
         if end < run.head.version or state.reset != run.head.reset:
             # Folded records have expired between the two, or a reset has replaced what the state was folded from.
             return None
+        if len(records) < len(run.records):
+            return None
         if any(record.kind is RecordKind.RESET and record.version <= run.head.version for record in records):
             return None
         with paused_collector():
@@ -106,3 +111,10 @@ class Reader:
                 apply_changes(state.items, each)
         state.version = end
         return sum(map(len, changes))
+
+
+def _hole(run: Run, after: int) -> int | None:
+    """The pending version that is not there, although later ones are; None if there is none such."""
+    records = contiguous(run.records, after)
+    end = records[-1].version if records else after
+    return end + 1 if end >= run.head.version and len(records) < len(run.records) else None

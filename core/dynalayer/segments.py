@@ -138,7 +138,7 @@ class Segment:
 
     @classmethod
     def _decode(cls, plain: bytes) -> Segment:
-        first, _, body = plain.partition(b"\n")
+        first, ended, body = plain.partition(b"\n")
         header = orjson.loads(first) if first.startswith(b"{") else None
         if type(header) is not dict or header.get("dynalayer") != "segment":
             raise SegmentCorruptError("this is no dynalayer segment")
@@ -147,7 +147,7 @@ class Segment:
                 f"segment format {header['format']!r}; this release reads format {FORMAT}: a newer dynalayer wrote it"
             )
         stated = header.pop("hash", None)
-        if stated != _hash(header, body):
+        if not ended or stated != _hash(header, body):
             raise SegmentCorruptError("the content does not match its hash: the file is corrupt or truncated")
         # JSON text holds no raw line breaks, so the lines are the elements of one array, parsed at once.
         entries = orjson.loads(b"[" + body.rstrip(b"\n").replace(b"\n", b",") + b"]")

@@ -18,7 +18,7 @@ from dynalayer.fold import apply_segment
 from dynalayer.storage import Storage
 from dynalayer.values import Item, item_to_json
 
-__all__ = ["Snapshots", "State", "changes_of", "contiguous"]
+__all__ = ["Snapshots", "State", "changes_of", "contiguous", "missing_record"]
 
 _UNPACKED_LIMIT = 1 << 32  # bytes of JSON in one record; far above what any log takes packed, far below what is rotten
 _WEIGHED_ITEMS = 64
@@ -43,6 +43,15 @@ class State:
 def contiguous(records: Sequence[Record], after: int) -> tuple[Record, ...]:
     """The records that follow a version without a gap."""
     return tuple(record for expected, record in zip(itertools.count(after + 1), records) if record.version == expected)
+
+
+def missing_record(log: EventLog, partition: str, version: int) -> EventLogError:
+    """The error for a pending record that is not there, although later ones are."""
+    return EventLogError(
+        f"record {version} in {log.location} is missing: it is pending, and nothing deletes what is; "
+        "restore the log from a copy",
+        partition=partition,
+    )
 
 
 def changes_of(log: EventLog, partition: str, record: Record) -> list[Change]:

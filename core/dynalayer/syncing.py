@@ -21,7 +21,7 @@ from dynalayer.eventlog.base import MAX_DELTAS, EventLog, Head, HeadMove, Mark, 
 from dynalayer.events import Change
 from dynalayer.fold import NetChanges, apply_changes
 from dynalayer.segments import Segment
-from dynalayer.snapshots import Snapshots, changes_of, contiguous
+from dynalayer.snapshots import Snapshots, changes_of, contiguous, missing_record
 from dynalayer.states import SyncResult
 from dynalayer.storage import Storage
 
@@ -47,7 +47,7 @@ class _Sync:
         folded: Partition to events folded there.
         records: Records folded.
         locked: Whether a partition was left to another sync.
-        errors: What failed, a partition each.
+        errors: What failed, a partition each; what is no `LayerError` is a fault of ours, and stops no other either.
     """
 
     owner: str
@@ -55,7 +55,7 @@ class _Sync:
     folded: dict[str, int] = field(default_factory=dict)
     records: int = 0
     locked: bool = False
-    errors: list[LayerError] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)
 
 
 class _LeaseLostError(Exception):
@@ -81,7 +81,7 @@ class Syncer:
         self._lease = int(lease * MICROSECONDS)
         self._compactor = Compactor(log, storage, snapshots, clock)
 
-    def sync(self, partitions: Iterable[str]) -> tuple[SyncResult, LayerError | None]:
+    def sync(self, partitions: Iterable[str]) -> tuple[SyncResult, Exception | None]:
         """Fold what is pending in partitions, each as far as it goes.
 
         A partition that fails stays pending and keeps no other from being folded.
@@ -97,6 +97,8 @@ class Syncer:
                 sync.locked = True
             except LayerError as error:
                 sync.errors.append(error.within(operation="sync", partition=partition))
+            except Exception as error:  # noqa: BLE001 -- raised at the end, as the others
+                sync.errors.append(error)
         self.expire(sync.records)
         for other in sync.errors[1:]:
             sync.errors[0].add_note(f"and: {other}")
@@ -174,13 +176,17 @@ class Syncer:
         Raises:
             ConflictError: Others moved the head at every one of a bounded number of tries.
         """
+        hole = None
         for _ in range(_TRIES):
             head = self._log.head(partition)
             run = self._log.read(partition, head.version, max_bytes=_FOLD_BYTES)
             records = contiguous(run.records, head.version)
             if run.head.revision == head.revision:
-                if not records:
+                if not records and not run.records:
                     return True
+                if not records:
+                    hole = run.records[0].version
+                    continue
                 if len(head.segments) > MAX_DELTAS:
                     # Only after compactions that failed; this one's error reaches the caller.
                     self._compactor.compact(partition)
@@ -192,6 +198,8 @@ class Syncer:
                     self._mark(partition, moved, folded)
                     return run.complete
             time.sleep(random.uniform(0, 0.01))  # noqa: S311 -- jitter, no secret
+        if hole is not None:
+            raise missing_record(self._log, partition, head.version + 1)
         raise ConflictError(
             f"the head moved on at each of {_TRIES} tries to fold; sync again",
             operation="sync",

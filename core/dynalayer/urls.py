@@ -15,7 +15,9 @@ from dynalayer.errors import ConfigurationError
 __all__ = ["URL"]
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>.*)", re.DOTALL)
-_CREDENTIALS = re.compile(r"//[^/?@]*@")
+# In front of a host, also where a secret holds what should have been escaped.
+_CREDENTIALS = re.compile(r"//([^/]*@|[^/]+:.*@)", re.DOTALL)
+_HARMLESS = re.compile(r"[\w ./-]{0,100}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,14 @@ class URL:
         """
         match = _URL.fullmatch(text)
         if match is None:
+            # What may hold a secret is not repeated.
+            shown = f"{what}={text!r}" if _HARMLESS.fullmatch(text) else what
             raise ConfigurationError(
-                f"{what}={text!r} is no URL: it has no scheme, as in 'sqlite:///events.db' or 'local:snapshots'"
+                f"{shown} is no URL: it has no scheme, as in 'sqlite:///events.db' or 'local:snapshots'"
             )
-        location, _, query = match["rest"].partition("?")
-        if _CREDENTIALS.match(location):
-            # The text is not repeated: what it holds is a secret.
+        rest = match["rest"]
+        location, _, query = rest.partition("?")
+        if _CREDENTIALS.match(rest) or _CREDENTIALS.match(unquote(rest)):
             raise ConfigurationError(
                 f"the URL given as {what} holds credentials; leave them out and give them where the store's "
                 "own client looks for them"
@@ -68,7 +72,11 @@ class URL:
         pairs = parse_qsl(query, keep_blank_values=True)
         options = dict(pairs)
         if len(options) != len(pairs):
-            raise ConfigurationError(f"{what}={text!r} gives an option twice")
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ConfigurationError(f"the URL given as {what} gives the option {twice!r:.50} twice")
+        if "\0" in unquote(location):
+            raise ConfigurationError(f"{what}={match['scheme']}:… holds a null byte")
         return cls(match["scheme"].lower(), unquote(location), options)
 
     def path(self, *, what: str) -> str:

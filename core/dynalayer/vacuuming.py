@@ -46,8 +46,8 @@ class Vacuum:
         self._storage = storage
         self._clock = clock
 
-    def run(self, partitions: tuple[str, ...], *, dry_run: bool) -> VacuumResult:
-        """Vacuum partitions.
+    def run(self, partition: str | None, *, dry_run: bool) -> VacuumResult:
+        """Vacuum a partition, or with None all.
 
         Raises:
             ConfigurationError: The adapter cannot list.
@@ -56,8 +56,8 @@ class Vacuum:
         self._storage.need_listing("vacuum")
         discarded: list[tuple[str, str]] = []
         left: list[tuple[str, str, str]] = []
-        for partition in partitions:
-            self._vacuum(partition, discarded, left, dry_run=dry_run)
+        for each in self._log.partitions() if partition is None else (partition,):
+            self._vacuum(each, discarded, left, dry_run=dry_run)
         return VacuumResult(dry_run, tuple(discarded), tuple(left))
 
     def _vacuum(

@@ -52,6 +52,7 @@ _MAX_INT = 10**MAX_DIGITS
 _JSON_INTS = range(-(2**63), 2**64)  # what orjson reads back as an int
 _MIN_EXPONENT, _MAX_EXPONENT = -130, 125  # DynamoDB's range of magnitudes
 _CONTAINERS = frozenset({dict, list, set})
+_ATOMS = frozenset({str, int, float, bool, type(None), Decimal, bytes})
 _ADVICE = {
     "tuple": "use a list",
     "frozenset": "use a set",
@@ -148,10 +149,14 @@ def _to_json(value: object, depth: int) -> Any:
         return {"$decimal": _check_decimal(value)}  # type: ignore[arg-type] # as above
     if kind is bytes:
         return {"$bytes": b64encode(value).decode()}  # type: ignore[arg-type] # as above
-    if kind.__name__ == "Binary" and kind.__module__ == "boto3.dynamodb.types":
-        # boto3 gives bytes in this wrapper; it equals the plain bytes, which are what comes back.
+    if _is_binary(kind):
         return {"$bytes": b64encode(value.value).decode()}  # type: ignore[attr-defined] # boto3 is no dependency
     raise _RefusedError(_unkept(value))
+
+
+def _is_binary(kind: type) -> bool:
+    """Whether this is the wrapper in which boto3 gives bytes; it equals the plain bytes, which are what is kept."""
+    return kind.__name__ == "Binary" and kind.__module__ == "boto3.dynamodb.types"
 
 
 def _container_to_json(value: Any, kind: type, depth: int) -> Any:
@@ -202,6 +207,7 @@ _SET_KINDS = {str: "text", bytes: "bytes", int: "numbers", float: "numbers", Dec
 
 
 def _set_to_json(value: set[Any]) -> list[Any]:
+    value = _copy(value)
     kinds = {_SET_KINDS.get(type(element), type(element).__name__) for element in value}
     if len(kinds) > 1 or not kinds <= {"text", "bytes", "numbers"}:
         raise _RefusedError(f"a set is of text, of numbers or of bytes; this one holds {', '.join(sorted(kinds))}")
@@ -242,17 +248,21 @@ def _from_json(value: Any, depth: int) -> Any:
     kind = type(value)
     if kind is not dict and kind is not list:
         return value
-    if depth > MAX_DEPTH + 1:  # a tag stands one deeper than what it tags
-        raise ValueError(f"containers stand more than {MAX_DEPTH} deep in one another")
+    if kind is dict and len(value) == 1:
+        (key,) = value
+        if key.startswith("$"):
+            return _tagged_from_json(key, value[key], depth)
+    _check_depth(depth)
     if kind is dict:
-        if len(value) == 1:
-            (key,) = value
-            if key.startswith("$"):
-                return _tagged_from_json(key, value[key], depth)
         for key, element in value.items():
             value[key] = _from_json(element, depth + 1)
         return value
     return [_from_json(element, depth + 1) for element in value]
+
+
+def _check_depth(depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise ValueError(f"containers stand more than {MAX_DEPTH} deep in one another")
 
 
 def _tagged_from_json(tag: str, value: Any, depth: int) -> Any:
@@ -279,9 +289,10 @@ def _decimal(value: Any, _depth: int) -> Decimal:
 
 
 def _int(value: Any, _depth: int) -> int:
-    if len(_text(value)) > MAX_DIGITS + 1:
+    decoded = int(value) if len(_text(value)) <= MAX_DIGITS + 1 else _MAX_INT
+    if not -_MAX_INT < decoded < _MAX_INT:
         raise ValueError(f"a whole number of more than {MAX_DIGITS} digits")
-    return int(value)
+    return decoded
 
 
 def _bytes(value: Any, _depth: int) -> bytes:
@@ -291,7 +302,10 @@ def _bytes(value: Any, _depth: int) -> bytes:
 def _set(value: Any, depth: int) -> set[Any]:
     if type(value) is not list:
         raise ValueError(f"$set holds a list, not {type(value).__name__}")
+    _check_depth(depth)
     elements = [_from_json(element, depth + 1) for element in value]
+    if any(type(element) in _CONTAINERS for element in elements):
+        raise ValueError("$set holds a container")
     decoded = set(elements)
     if len(decoded) != len(elements):
         raise ValueError("$set holds an element twice")
@@ -302,6 +316,7 @@ def _set(value: Any, depth: int) -> set[Any]:
 def _dict(value: Any, depth: int) -> dict[str, Any]:
     if type(value) is not dict:
         raise ValueError(f"$dict holds an object, not {type(value).__name__}")
+    _check_depth(depth)
     return {key: _from_json(element, depth + 1) for key, element in value.items()}
 
 
@@ -315,8 +330,8 @@ _DECODERS: Mapping[str, Any] = {
 
 
 def copy_item(item: Item) -> Item:
-    """A copy that shares nothing mutable with the item."""
-    return {key: value if type(value) not in _CONTAINERS else _copy(value) for key, value in item.items()}
+    """A copy that shares nothing mutable with the item; what boto3 wraps comes out as the bytes that it is."""
+    return {key: value if type(value) in _ATOMS else _copy(value) for key, value in item.items()}
 
 
 def _copy(value: Any) -> Any:
@@ -326,8 +341,8 @@ def _copy(value: Any) -> Any:
     if kind is list:
         return [_copy(element) for element in value]
     if kind is set:
-        return set(value)
-    return value
+        return {_copy(element) for element in value}
+    return bytes(value.value) if _is_binary(kind) else value
 
 
 def identifier_text(value: object) -> str | None:

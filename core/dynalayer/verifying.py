@@ -65,18 +65,19 @@ class Verifier:
         self._storage = storage
         self._clock = clock
 
-    def run(self, partitions: tuple[str, ...]) -> VerifyResult:
-        """Verify partitions; nothing is changed."""
+    def run(self, partition: str | None) -> VerifyResult:
+        """Verify a partition, or with None all; nothing is changed."""
+        partitions = self._log.partitions() if partition is None else (partition,)
         findings: list[Finding] = []
         segments = records = 0
-        for partition in partitions:
-            run = self._log.read(partition, 0)
+        for each in partitions:
+            run = self._log.read(each, 0)
             records += len(run.records)
-            named = self._segments(partition, run.head)
+            named = self._segments(each, run.head)
             segments += len(named)
-            findings.extend(self._check_segments(partition, named))
-            findings.extend(_check_head(partition, run.head))
-            findings.extend(self._check_records(partition, run))
+            findings.extend(self._check_segments(each, named))
+            findings.extend(_check_head(each, run.head))
+            findings.extend(self._check_records(each, run))
         return VerifyResult(len(partitions), segments, records, tuple(findings))
 
     def _segments(self, partition: str, head: Head) -> tuple[SegmentRef, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from dynalayer.clock import INITIAL, MICROSECONDS
@@ -73,16 +74,19 @@ class MemoryEventLog(EventLog):
         """See `EventLog`."""
         return self._origin
 
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        with self._lock:
+            if self._closed:
+                raise ClosedError("the event log was closed")
+            yield
+
     def _of(self, partition: str) -> _Partition:
-        if self._closed:
-            raise ClosedError("the event log was closed")
         return self._partitions.get(partition) or _Partition()
 
     def append(self, drafts: Sequence[Draft]) -> tuple[Appended, ...]:
         """See `EventLog`; here the partitions of one call are written together or not at all."""
-        with self._lock:
-            for draft in drafts:
-                self._of(draft.partition)
+        with self._open():
             appended = tuple(self._append(draft) for draft in drafts)
             if drafts:
                 self._last_nonce = drafts[-1].nonce
@@ -112,12 +116,12 @@ class MemoryEventLog(EventLog):
 
     def read(self, partition: str, after: int, *, max_bytes: int | None = None) -> Run:
         """See `EventLog`."""
-        with self._lock:
+        with self._open():
             kept = self._of(partition)
             records: list[Record] = []
             size = 0
             for version in sorted(version for version in kept.records if version > after):
-                if max_bytes is not None and size >= max_bytes:
+                if records and max_bytes is not None and size >= max_bytes:
                     return Run(tuple(records), kept.head, complete=False)
                 records.append(kept.records[version])
                 size += len(kept.records[version].payload)
@@ -125,12 +129,12 @@ class MemoryEventLog(EventLog):
 
     def head(self, partition: str) -> Head:
         """See `EventLog`."""
-        with self._lock:
+        with self._open():
             return self._of(partition).head
 
     def move_head(self, partition: str, move: HeadMove) -> bool:
         """See `EventLog`."""
-        with self._lock:
+        with self._open():
             kept = self._of(partition)
             if kept.head.revision != move.expected:
                 return False
@@ -156,7 +160,7 @@ class MemoryEventLog(EventLog):
 
     def unmarked(self, partition: str, through: int, limit: int) -> tuple[Unmarked, ...]:
         """See `EventLog`."""
-        with self._lock:
+        with self._open():
             records = self._of(partition).records
             found = [
                 Unmarked(version, records[version].nonce, records[version].retention)
@@ -167,7 +171,7 @@ class MemoryEventLog(EventLog):
 
     def mark(self, partition: str, marks: Sequence[Mark]) -> None:
         """See `EventLog`."""
-        with self._lock:
+        with self._open():
             kept = self._of(partition)
             for mark in marks:
                 record = kept.records.get(mark.version)
@@ -177,7 +181,7 @@ class MemoryEventLog(EventLog):
 
     def pending(self) -> tuple[str, ...]:
         """See `EventLog`."""
-        with self._lock:
+        with self._open():
             return tuple(
                 sorted(
                     partition
@@ -188,12 +192,12 @@ class MemoryEventLog(EventLog):
 
     def partitions(self) -> tuple[str, ...]:
         """See `EventLog`."""
-        with self._lock:
+        with self._open():
             return tuple(sorted(partition for partition, kept in self._partitions.items() if kept.version))
 
     def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
         """See `EventLog`."""
-        with self._lock:
+        with self._open():
             kept = self._of(partition)
             if kept.lease_owner not in ("", owner) and now < kept.lease_until <= now + MAX_LEASE:
                 return False
@@ -202,25 +206,25 @@ class MemoryEventLog(EventLog):
 
     def release(self, partition: str, owner: str) -> None:
         """See `EventLog`."""
-        with self._lock:
+        with self._open():
             kept = self._of(partition)
             if kept.lease_owner == owner:
                 kept.lease_owner = ""
 
     def old_segments(self, partition: str) -> tuple[OldSegment, ...]:
         """See `EventLog`."""
-        with self._lock:
+        with self._open():
             return tuple(sorted(self._of(partition).old.values(), key=lambda old: old.segment.to_version))
 
     def forget_old_segments(self, partition: str, refs: Sequence[str]) -> None:
         """See `EventLog`."""
-        with self._lock:
+        with self._open():
             for ref in refs:
                 self._of(partition).old.pop(ref, None)
 
     def expire(self, now: int, limit: int, syncs_before: str) -> int:
         """See `EventLog`."""
-        with self._lock:
+        with self._open():
             for cursor in sorted(cursor for cursor in self._cursors if cursor < syncs_before)[:limit]:
                 if cursor != self._state.cursor:
                     del self._cursors[cursor]
@@ -236,12 +240,12 @@ class MemoryEventLog(EventLog):
 
     def knows_cursor(self, cursor: str) -> bool:
         """See `EventLog`."""
-        with self._lock:
+        with self._open():
             return cursor in self._cursors
 
     def partition_state(self, partition: str) -> PartitionState:
         """See `EventLog`."""
-        with self._lock:
+        with self._open():
             kept = self._of(partition)
             pending = kept.pending
             newest = kept.records.get(kept.version)
@@ -258,7 +262,7 @@ class MemoryEventLog(EventLog):
 
     def layer_state(self) -> LayerState:
         """See `EventLog`."""
-        with self._lock:
+        with self._open():
             newest = (kept.records.get(kept.version) for kept in self._partitions.values() if kept.pending)
             last = sum(record.count for record in newest if record and record.nonce == self._last_nonce)
             return replace(self._state, last_pending=last)

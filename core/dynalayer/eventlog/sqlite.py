@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import orjson
@@ -33,6 +34,7 @@ from dynalayer.eventlog.base import (
     Unmarked,
 )
 from dynalayer.eventlog.sqlite_file import SQLiteFile
+from dynalayer.values import UNDECODABLE
 
 __all__ = ["SQLiteEventLog"]
 
@@ -166,17 +168,26 @@ class SQLiteEventLog(EventLog):
             key, head = row
             records: list[Record] = []
             size = 0
-            found = db.execute(
-                f"SELECT {_RECORD} FROM records WHERE partition = ? AND version > ? ORDER BY version",  # noqa: S608 -- a constant
-                (key, after),
-            )
-            for version, kind, *rest in found:
-                if max_bytes is not None and size >= max_bytes:
-                    return Run(tuple(records), head, complete=False)
-                record = Record(version, RecordKind(kind), *rest)
-                records.append(record)
-                size += len(record.payload)
+            query = f"SELECT {_RECORD} FROM records WHERE partition = ? AND version > ? ORDER BY version"  # noqa: S608 -- a constant
+            # Closed before the commit: left half read, it would keep the next borrower of this connection in the past.
+            with closing(db.execute(query, (key, after))) as found, self._undamaged(partition):
+                for version, kind, *rest in found:
+                    if records and max_bytes is not None and size >= max_bytes:
+                        return Run(tuple(records), head, complete=False)
+                    record = Record(version, RecordKind(kind), *rest)
+                    records.append(record)
+                    size += len(record.payload)
             return Run(tuple(records), head)
+
+    @contextmanager
+    def _undamaged(self, partition: str | None = None) -> Iterator[None]:
+        try:
+            yield
+        except UNDECODABLE as error:
+            raise EventLogError(
+                f"what is stored in {self.location} is damaged ({error!r}); restore the log from a copy",
+                partition=partition,
+            ) from error
 
     def _row(self, db: sqlite3.Connection, partition: str) -> tuple[int, Head] | None:
         row = db.execute(
@@ -320,10 +331,11 @@ class SQLiteEventLog(EventLog):
                 "JOIN partitions p ON p.id = o.partition WHERE p.layer = ? AND p.name = ? ORDER BY o.to_version",
                 (self._layer, partition),
             )
-            return tuple(
-                OldSegment(SegmentRef(**orjson.loads(segment)), retired_at, keep_until)
-                for segment, retired_at, keep_until in found
-            )
+            with self._undamaged(partition):
+                return tuple(
+                    OldSegment(SegmentRef(**orjson.loads(segment)), retired_at, keep_until)
+                    for segment, retired_at, keep_until in found
+                )
 
     def forget_old_segments(self, partition: str, refs: Sequence[str]) -> None:
         """See `EventLog`."""
@@ -400,7 +412,8 @@ class SQLiteEventLog(EventLog):
                 "FROM layers l WHERE id = ?",
                 (self._layer,),
             ).fetchone()
-            return LayerState(*row)
+            with self._undamaged():
+                return LayerState(*row)
 
     def close(self) -> None:
         """See `EventLog`."""

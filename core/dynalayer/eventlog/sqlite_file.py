@@ -7,6 +7,7 @@ import random
 import sqlite3
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,25 +105,30 @@ class SQLiteFile:
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
-        self._lock = threading.Lock()
+        self._lock = threading.Condition(threading.Lock())
+        self._lent = 1  # this thread's, until it is open
         self._idle: deque[sqlite3.Connection] = deque()
-        self._pid = os.getpid()
-        # SQLite forbids so much as closing a parent's connection in a child, so a child keeps them untouched.
-        self._inherited: list[sqlite3.Connection] = []
         self._closed = False
+        try:
+            connection = self._open_first(create=create)
+        except BaseException:
+            self._count_back()
+            raise
+        self._give_back(connection)
+
+    def _open_first(self, *, create: bool) -> sqlite3.Connection:
         with self.failing("opened"):
             if create:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            elif not path.exists():
-                raise EventLogError(f"there is no event log {path}; `dynalayer import` or a Layer makes one")
-            connection = self._connect()
-        self._give_back(connection)
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            elif not self.path.exists() or not self.path.stat().st_size:
+                raise EventLogError(f"there is no event log {self.path}; `dynalayer import` or a Layer makes one")
+            _files.add(self)
+            return self._connect()
 
     def close(self) -> None:
         """Close the idle connections; lent ones close when they are given back."""
         with self._lock:
             self._closed = True
-            self._disown_after_fork()
             idle, self._idle = self._idle, deque()
         for connection in idle:
             connection.close()
@@ -153,7 +159,7 @@ class SQLiteFile:
                 connection.execute("COMMIT")
         except BaseException:
             # Whatever it was, this connection's state is not worth guessing at: closing it rolls back.
-            connection.close()
+            self._take_out(connection)
             raise
         self._give_back(connection)
 
@@ -184,24 +190,50 @@ class SQLiteFile:
         with self._lock:
             if self._closed:
                 raise ClosedError(f"the event log {self.path} was closed")
-            self._disown_after_fork()
+            self._lent += 1
             if self._idle:
                 return self._idle.pop()
-        with self.failing("opened"):
-            return self._connect()
+        try:
+            with self.failing("opened"):
+                return self._connect()
+        except BaseException:
+            self._count_back()
+            raise
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         with self._lock:
-            if not self._closed and len(self._idle) < _MAX_IDLE and self._pid == os.getpid():
+            if not self._closed and len(self._idle) < _MAX_IDLE:
                 self._idle.append(connection)
+                self._lent -= 1
+                self._lock.notify_all()
                 return
-        connection.close()
+        self._take_out(connection)
 
-    def _disown_after_fork(self) -> None:
-        if self._pid != os.getpid():
-            self._inherited.extend(self._idle)
-            self._idle.clear()
-            self._pid = os.getpid()
+    def _take_out(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.close()
+        finally:
+            self._count_back()
+
+    def _count_back(self) -> None:
+        with self._lock:
+            self._lent -= 1
+            self._lock.notify_all()
+
+    def hold_for_fork(self) -> None:
+        """Close every connection, once those lent are back, and lend none until `go_on_after_fork`.
+
+        SQLite keeps its locks by process and thinks that it still has them in a child: a connection open at the fork
+        makes the child write into a log that its parent has deleted, or wait for a lock that nobody holds.
+        """
+        self._lock.acquire()
+        self._lock.wait_for(lambda: not self._lent, timeout=_BUSY_SECONDS)
+        while self._idle:
+            self._idle.pop().close()
+
+    def go_on_after_fork(self) -> None:
+        """Lend again, in parent and child."""
+        self._lock.release()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -214,7 +246,10 @@ class SQLiteFile:
         return connection
 
     def _check_layout(self, connection: sqlite3.Connection) -> None:
-        if self._is_ours(connection):
+        connection.execute("BEGIN")  # one moment: another process may be making the tables
+        ours = self._is_ours(connection)
+        connection.execute("COMMIT")
+        if ours:
             return
         _to_wal(connection)
         connection.execute("BEGIN IMMEDIATE")
@@ -227,7 +262,14 @@ class SQLiteFile:
 
     def _is_ours(self, connection: sqlite3.Connection) -> bool:
         """True for a log of this layout, False for an empty file; anything else is refused."""
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        try:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_NOTADB:
+                raise
+            raise LayoutError(f"{self.path} is no SQLite database, or is damaged: no dynalayer event log") from error
+        if self.path.stat().st_size == 1:  # SQLite takes a file of one byte for an empty one
+            raise LayoutError(f"{self.path} is no SQLite database, no dynalayer event log")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if application == _APPLICATION_ID:
             if version != LAYOUT_VERSION:
@@ -254,3 +296,24 @@ def _to_wal(connection: sqlite3.Connection) -> None:
             time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 -- jitter, no secret
         else:
             return
+
+
+_files: weakref.WeakSet[SQLiteFile] = weakref.WeakSet()
+_held: list[SQLiteFile] = []
+_forking = threading.Lock()  # two threads may fork at once
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    _held[:] = list(_files)
+    for file in _held:
+        file.hold_for_fork()
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().go_on_after_fork()
+    _forking.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
