@@ -24,6 +24,7 @@ __all__ = ["LocalAdapter"]
 _SUFFIX = ".segment"
 _PART = ".part"
 _ABANDONED_SECONDS = 24 * 3600
+_REMEMBERED_FOLDERS = 10_000
 
 
 class LocalAdapter:
@@ -42,6 +43,8 @@ class LocalAdapter:
     def __init__(self, root: str | Path) -> None:
         # Absolute, so that the process may change its folder afterwards.
         self._root = Path(root).absolute()
+        # What lies above is not ours to make durable, unless it is made here.
+        self._durable = {folder for folder in self._root.parents if folder.is_dir()}
 
     def __repr__(self) -> str:
         return f"LocalAdapter({str(self._root)!r})"
@@ -61,7 +64,7 @@ class LocalAdapter:
         folder = self._folder(partition)
         path = folder / f"{segment.name}{_SUFFIX}"
         try:
-            _make_folder(folder)
+            self._make_durable(folder)
             _write(path, segment.to_bytes())
         except OSError as error:
             raise _failure("write", path, error) from error
@@ -102,6 +105,21 @@ class LocalAdapter:
         except OSError as error:
             raise _failure("list", folder, error) from error
 
+    def _make_durable(self, folder: Path) -> None:
+        """Make a folder and those above it, flushed once by this object also where they are there already.
+
+        Whoever made them may have died before flushing.
+        """
+        if folder in self._durable and folder.is_dir():
+            return
+        if folder.parent != folder:
+            self._make_durable(folder.parent)
+            folder.mkdir(exist_ok=True)
+            _flush_folder(folder.parent)
+        if len(self._durable) >= _REMEMBERED_FOLDERS:
+            self._durable.clear()
+        self._durable.add(folder)
+
     def _folder(self, partition: str) -> Path:
         return self._root / safe_name(partition)
 
@@ -134,15 +152,6 @@ def _write(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
         raise
     _flush_folder(path.parent)
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each durably."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _flush_folder(folder.parent)
 
 
 def _flush_folder(folder: Path) -> None:

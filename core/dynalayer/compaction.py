@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dynalayer.clock import MICROSECONDS, Clock
-from dynalayer.errors import ConflictError
+from dynalayer.errors import ConflictError, EventLogError
 from dynalayer.eventlog.base import MAX_DELTAS, EventLog, Head, HeadMove, OldSegment, SegmentRef
 from dynalayer.fold import NetChanges
 from dynalayer.segments import Segment
@@ -148,11 +148,17 @@ class Compactor:
             )
             moved = replace(head, revision=head.revision + 1, segments=segments)
             retired = retire(replaced, self._clock(), head.retention)
-            if self._log.move_head(partition, HeadMove(head.revision, moved, retired)):
-                return moved, True
+            failed: EventLogError | None = None
+            try:
+                if self._log.move_head(partition, HeadMove(head.revision, moved, retired)):
+                    return moved, True
+            except EventLogError as error:
+                failed = error
             head = self._log.head(partition)
             if merged in head.segments:  # an answer was lost: it was this one that moved the head
                 return head, True
+            if failed is not None:
+                raise failed
         return head, False
 
 

@@ -5,7 +5,7 @@
     LayerError
     ├── InvalidInputError        what was given cannot be taken; nothing was written
     │   ├── InvalidEventError    an event of a batch: its position is told
-    │   ├── InvalidValueError    a value that cannot be kept: its path is told
+    │   │   └── InvalidValueError    a value that cannot be kept: its path is told
     │   └── ConfigurationError   options that are wrong or do not go together
     ├── EventLogError            the event log failed
     │   ├── AppendError          says for each partition: written, not written, unknown

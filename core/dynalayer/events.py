@@ -251,7 +251,11 @@ def unpack(packed: bytes, limit: int) -> list[Change]:
             size = zstandard.frame_content_size(body)
             if not 0 <= size <= limit:
                 raise ValueError(f"a record of {size} bytes; at most {limit} are possible")
-            body = zstandard.ZstdDecompressor().decompress(body, max_output_size=limit, allow_extra_data=False)
+            # Streaming: it allocates what it really decodes, whatever size a rotten frame header claims.
+            stream = zstandard.ZstdDecompressor().decompressobj()
+            body = stream.decompress(body)
+            if not stream.eof or stream.unused_data:
+                raise ValueError("a record that is truncated, or followed by other bytes")
         except zstandard.ZstdError as error:
             raise ValueError(f"no zstd frame: {error}") from error
     elif how != _PLAIN:

@@ -18,13 +18,11 @@ from dynalayer.events import Event, EventReader, ItemFunction, check_partition, 
 from dynalayer.opening import DEFAULT_EVENTS, DEFAULT_STORAGE, StorageOption, open_event_log, open_storage
 from dynalayer.pairs import Getter, PlainPair, Setter
 from dynalayer.plugins import (
-    PLUGINS,
     FunctionRunner,
     FunctionStrategy,
     Observers,
-    load,
+    load_plugin,
     new_manager,
-    plugin_from,
     register,
 )
 from dynalayer.reading import Reader
@@ -381,6 +379,6 @@ def _register_plugins(
 
 def _register(manager: pluggy.PluginManager, plugin: object) -> None:
     if isinstance(plugin, str):
-        register(manager, plugin_from(load(PLUGINS, plugin).value), plugin)
+        register(manager, load_plugin(plugin), plugin)
     else:
         register(manager, plugin)

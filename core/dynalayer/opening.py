@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 import pluggy
@@ -26,6 +27,7 @@ StorageOption = str | Adapter | Wrapper
 
 def _sqlite(url: URL, table: str, *, create: bool) -> EventLog:
     url.refuse_options()
+    url.refuse_null_byte(what="events")
     if not url.location.startswith("///") or not url.location.strip("/"):
         raise ConfigurationError(
             "events: write sqlite:///relative/path.db or sqlite:////absolute/path.db, with three or four slashes"
@@ -97,7 +99,7 @@ def open_storage(
                 f"storage: {_label(wrapper)} stands in front of {adapter.name} and cannot wrap it: it has no around(); "
                 "a list ends with the one store"
             )
-        adapter, distribution = _checked(wrapper.around(adapter), wrapper_distribution), wrapper_distribution
+        adapter, distribution = _wrapped(wrapper, adapter, wrapper_distribution), wrapper_distribution
     register(manager, adapter, adapter.name)
     hooks = {caller.name for caller in manager.get_hookcallers(adapter) or []}
     needed = {"layer_setter", "layer_getter"}
@@ -132,8 +134,25 @@ def _open(part: object, table: str) -> tuple[object, str | None]:
         ) from error
 
 
+def _wrapped(wrapper: Wrapper, adapter: Adapter, distribution: str | None) -> Adapter:
+    try:
+        outer = wrapper.around(adapter)
+    except LayerError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{_label(wrapper)} could not be put around {adapter.name}: {type(error).__name__}: {error}",
+            distribution=distribution,
+        ) from error
+    return _checked(outer, distribution)
+
+
 def _checked(adapter: object, distribution: str | None) -> Adapter:
-    if not isinstance(adapter, Adapter) or not isinstance(adapter.capabilities, Capabilities):
+    if (
+        inspect.isclass(adapter)
+        or not isinstance(adapter, Adapter)
+        or not isinstance(adapter.capabilities, Capabilities)
+    ):
         hint = "; it is a wrapper, and a list of storage ends with the store" if isinstance(adapter, Wrapper) else ""
         raise PluginError(
             f"{_label(adapter)} is no adapter: one has a name, capabilities, layer_setter, layer_getter, "

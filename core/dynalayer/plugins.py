@@ -33,6 +33,8 @@ ADAPTERS = "dynalayer.adapters"
 PLUGINS = "dynalayer.plugins"
 """The entry-point group of all other plugins."""
 
+_HOOKS = ", ".join(sorted(name for name in vars(HookSpecs) if name.startswith("layer_")))
+
 logger = logging.getLogger("dynalayer")
 
 
@@ -124,22 +126,36 @@ def register(manager: pluggy.PluginManager, plugin: object, name: str | None = N
         PluginError: It implements no hook, implements one with unknown arguments, or is there already.
     """
     label = name or getattr(plugin, "name", None) or type(plugin).__name__
+    if inspect.isclass(plugin):
+        raise PluginError(f"plugin {plugin.__name__!r} is a class; give its object")
+    if not any(manager.parse_hookimpl_opts(plugin, attribute) for attribute in dir(plugin)):
+        raise PluginError(f"plugin {label!r} marks no method with hookimpl; hooks: {_HOOKS}")
     try:
         manager.register(plugin, name=label)
     except (pluggy.PluginValidationError, ValueError) as error:
         raise PluginError(f"plugin {label!r} does not fit: {error}") from error
     callers = manager.get_hookcallers(plugin) or []
     unknown = [caller.name for caller in callers if not caller.has_spec()]
-    if unknown or not callers:
-        known = ", ".join(sorted(vars(manager.hook)))
-        wrong = f"marks {unknown[0]!r}, which is no hook" if unknown else "marks no method with hookimpl"
+    if unknown:
         manager.unregister(plugin)
-        raise PluginError(f"plugin {label!r} {wrong}; hooks: {known}")
+        raise PluginError(f"plugin {label!r} marks {unknown[0]!r}, which is no hook; hooks: {_HOOKS}")
 
 
-def plugin_from(value: object) -> object:
-    """What a loaded entry point stands for: a class makes its object, anything else is the plugin itself."""
-    return value() if inspect.isclass(value) else value
+def load_plugin(name: str) -> object:
+    """The plugin that a name stands for: a class makes its object, anything else is the plugin itself.
+
+    Raises:
+        PluginError: As `load`; or the class could not make its object.
+    """
+    loaded = load(PLUGINS, name)
+    if not inspect.isclass(loaded.value):
+        return loaded.value
+    try:
+        return loaded.value()
+    except Exception as error:
+        raise PluginError(
+            f"plugin {name!r} of {loaded.distribution} could not be made: {type(error).__name__}: {error}"
+        ) from error
 
 
 class FunctionStrategy:
@@ -169,15 +185,16 @@ class FunctionRunner:
 
 
 def _positional(function: Callable[..., object]) -> int:
+    """How many of two arguments a function takes by position; one that has a default of its own is left alone."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except ValueError:  # some builtins tell no signature
         return 1
-    kinds = [parameter.kind for parameter in parameters]
-    if inspect.Parameter.VAR_POSITIONAL in kinds:
+    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
         return 2
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return min(2, max(1, sum(kind in positional for kind in kinds)))
+    taken = [each for each in parameters if each.kind in positional and each.default is inspect.Parameter.empty]
+    return min(2, max(1, len(taken)))
 
 
 class Observers:
@@ -204,9 +221,15 @@ class Observers:
         self._call("layer_closed")
 
     def _call(self, hook: str, **arguments: object) -> None:
-        try:
-            getattr(self._manager.hook, hook)(**arguments)
-        except Exception as error:
-            logger.exception("a plugin's %s failed", hook)
-            if hook != "layer_failed":
-                self.failed(hook, error)
+        """Call each plugin's method by itself, with all wrappers around it: one that raises stops no other."""
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        watchers = [each.plugin for each in found if not (each.wrapper or each.hookwrapper)]
+        for watcher in reversed(watchers):
+            others = [each for each in watchers if each is not watcher]
+            try:
+                self._manager.subset_hook_caller(hook, others)(**arguments)
+            except Exception as error:
+                if hook == "layer_failed":
+                    logger.exception("a plugin's %s failed", hook)
+                else:
+                    self.failed(hook, error)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from dynalayer.clock import INITIAL, MICROSECONDS, Clock, from_iso, to_iso
-from dynalayer.compaction import Compactor, retire
+from dynalayer.compaction import Compactor, due, retire
 from dynalayer.errors import ConflictError, EventLogError, LayerError
 from dynalayer.eventlog.base import MAX_DELTAS, EventLog, Head, HeadMove, Mark, Record, SegmentRef, Unmarked
 from dynalayer.events import Change
@@ -132,7 +132,11 @@ class Syncer:
             self._mark_leftovers(partition)
             for _ in range(_PASSES):
                 complete = self._fold(sync, partition)
-                self._compactor.compact(partition)
+                head = self._log.head(partition)
+                if due(head.segments):
+                    # First: the segments still tell which sync folded what another folded and did not come to mark.
+                    self._mark_leftovers(partition)
+                    self._compactor.compact(partition)
                 if complete:
                     break
         finally:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from typing import Literal
 
 import pluggy
 
 from dynalayer.plugins import Observers
-from dynalayer.states import LayerMeta, PartitionMeta
+from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
 
 __all__ = ["Trigger"]
 
@@ -23,12 +24,14 @@ class Trigger:
     """
 
     def __init__(
-        self, manager: pluggy.PluginManager, observers: Observers, sync: Callable[[str | None], object]
+        self, manager: pluggy.PluginManager, observers: Observers, sync: Callable[[str | None], SyncResult]
     ) -> None:
         self._hook = manager.hook
         self._observers = observers
         self._sync = sync
         self.error: str | None = None
+        self._lock = threading.Lock()
+        self._waiting: set[str | None] = set()
 
     def ask(
         self,
@@ -68,16 +71,26 @@ class Trigger:
 
     def _start(self, partition: str | None) -> None:
         def job() -> None:
+            with self._lock:
+                self._waiting.discard(partition)
             try:
-                self._sync(partition)
+                result = self._sync(partition)
             except Exception as error:  # noqa: BLE001 -- see the class
                 self._fail("sync", error)
             else:
-                self.error = None
+                if not result.locked:  # what another sync was left with may fail there as it did here
+                    self.error = None
+
+        with self._lock:
+            if partition in self._waiting:  # the job that is about to begin will see these events too
+                return
+            self._waiting.add(partition)
 
         try:
             taken = self._hook.layer_runner(job=job)
         except Exception as error:  # noqa: BLE001 -- see the class
+            with self._lock:
+                self._waiting.discard(partition)
             self._fail("layer_runner", error)
             return
         if not taken:

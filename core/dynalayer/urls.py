@@ -74,9 +74,7 @@ class URL:
         if len(options) != len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise ConfigurationError(f"the URL given as {what} gives the option {twice!r:.50} twice")
-        if "\0" in unquote(location):
-            raise ConfigurationError(f"{what}={match['scheme']}:… holds a null byte")
+            raise ConfigurationError(f"the URL given as {what} gives an option twice: {twice!r:.50}")
         return cls(match["scheme"].lower(), unquote(location), options)
 
     def path(self, *, what: str) -> str:
@@ -85,6 +83,7 @@ class URL:
         Raises:
             ConfigurationError: There is no path, or a host in front of it.
         """
+        self.refuse_null_byte(what=what)
         path = self.location
         if path.startswith("//"):
             path = path[2:]
@@ -96,6 +95,15 @@ class URL:
         if not path.strip("/"):
             raise ConfigurationError(f"{what} names no path; write {self.scheme}:relative/path")
         return path
+
+    def refuse_null_byte(self, *, what: str) -> None:
+        """Refuse a location that can be no path.
+
+        Raises:
+            ConfigurationError: It holds a null byte.
+        """
+        if "\0" in self.location:
+            raise ConfigurationError(f"{what}: the path in {self.scheme}:{self.location!r:.100} holds a null byte")
 
     def refuse_options(self, known: frozenset[str] = frozenset()) -> None:
         """Refuse every option that is not known.
