@@ -80,8 +80,7 @@ class Segment:
     def to_bytes(self) -> bytes:
         """The segment by the JSON codec; canonical, and compressed when it pays."""
         with paused_collector():
-            lines = self._lines()
-        body = b"".join(lines)
+            body = self._body()
         header: dict[str, Any] = {
             "dynalayer": "segment",
             "format": FORMAT,
@@ -102,20 +101,17 @@ class Segment:
                 return compressed
         return plain
 
-    def _lines(self) -> list[bytes]:
+    def _body(self) -> bytearray:
         options = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
-        items = self.items
-        if not self.deleted:
-            return [
-                orjson.dumps({"id": key, "item": item_to_json(items[key])}, option=options) for key in sorted(items)
-            ]
-        lines = []
-        for key in sorted([*items, *self.deleted]):
-            entry = (
-                {"id": key, "deleted": True} if key in self.deleted else {"id": key, "item": item_to_json(items[key])}
-            )
-            lines.append(orjson.dumps(entry, option=options))
-        return lines
+        items, deleted = self.items, self.deleted
+        # One growing buffer: each line that orjson gives holds a kilobyte at least for as long as it is kept.
+        body = bytearray()
+        for key in sorted([*items, *deleted]) if deleted else sorted(items):
+            if key in deleted:
+                body += orjson.dumps({"id": key, "deleted": True}, option=options)
+            else:
+                body += orjson.dumps({"id": key, "item": item_to_json(items[key])}, option=options)
+        return body
 
     @classmethod
     def from_bytes(cls, data: bytes, *, source: str) -> Segment:
@@ -166,7 +162,7 @@ class Segment:
         )
 
 
-def _hash(header: Mapping[str, Any], body: bytes) -> str:
+def _hash(header: Mapping[str, Any], body: bytes | bytearray) -> str:
     digest = hashlib.blake2b(orjson.dumps(header, option=orjson.OPT_SORT_KEYS), digest_size=16)
     digest.update(b"\n")
     digest.update(body)

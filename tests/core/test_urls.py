@@ -71,9 +71,15 @@ def test_the_part_of_the_scheme_before_the_plus_is_the_name(text: str, name: str
 
 
 @given(texts(), st.dictionaries(texts(), texts(), max_size=4))
-def test_what_was_quoted_comes_back(location: str, options: dict[str, str]) -> None:
+def test_what_was_quoted_comes_back(text: str, options: dict[str, str]) -> None:
+    location = "folder/" + text.replace("\0", "")
     query = "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in options.items())
     assert parse(f"name:{quote(location, safe='')}?{query}") == URL("name", location, options)
+
+
+@pytest.mark.parametrize("text", ["local:a%00b", "local:a\0b", "local:%00", "s3-json://bucket/%00"])
+def test_a_null_byte_is_refused(text: str) -> None:
+    assert "null byte" in refusal(text)
 
 
 @given(texts())
