@@ -8,10 +8,10 @@ from datetime import datetime
 
 from dynalayer.clock import INITIAL, from_iso, to_datetime, to_iso, to_microseconds
 from dynalayer.errors import ConflictError, HistoryError, InvalidInputError, SegmentMissingError
-from dynalayer.eventlog.base import EventLog, Head, Record, RecordKind, SegmentRef
+from dynalayer.eventlog.base import EventLog, Head, Record, RecordKind, Run, SegmentRef
 from dynalayer.events import Event
 from dynalayer.fold import apply_changes
-from dynalayer.snapshots import Snapshots, changes_of
+from dynalayer.snapshots import Snapshots, changes_of, missing_record
 from dynalayer.values import Item, copy_item
 
 __all__ = ["At", "Historian"]
@@ -113,14 +113,18 @@ class Historian:
         old = tuple(each.segment for each in self._log.old_segments(partition))
         return _Past(head, tuple({named.ref: named for named in (*old, *head.segments)}.values()))
 
-    def _records(self, partition: str, after: int) -> Iterator[Record]:
-        """The kept records above a version, page by page."""
+    def _runs(self, partition: str, after: int) -> Iterator[Run]:
+        """The kept records above a version, page by page, each with the head as it is after them."""
         while True:
             run = self._log.read(partition, after, max_bytes=_PAGE_BYTES)
-            yield from run.records
+            yield run
             if run.complete or not run.records:
                 return
             after = run.records[-1].version
+
+    def _records(self, partition: str, after: int) -> Iterator[Record]:
+        for run in self._runs(partition, after):
+            yield from run.records
 
     def _resolve(self, partition: str, past: _Past, at: object) -> int:
         if isinstance(at, bool):
@@ -174,15 +178,19 @@ class Historian:
         Segments tell where to begin; from there on each record must be there to say whether it is within.
         """
         version = max((named.to_version for named in past.segments if segment_within(named)), default=0)
-        for record in self._records(partition, version):
-            if record.version != version + 1:
-                break
-            if not record_within(record):
-                return version
-            version += 1
-        # The head as it is after the records: they may have been folded, and have expired, since it was first read.
-        if version < self._log.head(partition).version:
-            raise self._expired(partition, at)
+        for run in self._runs(partition, version):
+            for record in run.records:
+                if record.version != version + 1 and version >= run.head.version:
+                    raise missing_record(self._log, partition, version + 1)
+                if record.version != version + 1:
+                    raise self._expired(partition, at)
+                if not record_within(record):
+                    return version
+                version += 1
+            # By the head as it is after these records: they may have been folded, and have expired, since it was
+            # first read.
+            if run.complete and version < run.head.version:
+                raise self._expired(partition, at)
         return version
 
     def _expired(self, partition: str, at: object) -> HistoryError:

@@ -16,6 +16,7 @@ from dynalayer import (
     URL,
     Adapter,
     AppendError,
+    Capabilities,
     ConfigurationError,
     Event,
     EventLog,
@@ -80,10 +81,18 @@ class World:
         self._opened.append(SQLiteEventLog(self.folder / "events.db", "users"))
         return self._opened[-1]
 
-    def layer(self, crash: Crash | None = None, log: EventLog | None = None, *, eager: bool = False) -> Layer:
+    def layer(
+        self,
+        crash: Crash | None = None,
+        log: EventLog | None = None,
+        *,
+        eager: bool = False,
+        wrapper: object = None,
+    ) -> Layer:
         """A layer as a process that starts makes it."""
         log = log or self.log()
-        storage: list[object] = [f"local://{self.folder / 'snapshots'}"]
+        storage: list[object] = [wrapper] if wrapper is not None else []
+        storage.append(f"local://{self.folder / 'snapshots'}")
         if crash is not None:
             log = CrashPoints(log, crash)
             storage.insert(0, CrashingStore(crash))
@@ -482,6 +491,15 @@ def test_a_move_that_failed_and_did_not_move_leaves_everything_pending(world: Wo
     check_carries_on(world)
 
 
+class BasesOnly:
+    """A wrapper for a `storage` list: the store behind it keeps no deltas."""
+
+    def around(self, inner: Adapter) -> Adapter:
+        adapter = WrappedAdapter(inner)
+        adapter.capabilities = Capabilities(deltas=False)
+        return adapter
+
+
 class Overtaken(WrappedLog):
     """The log of a sync so slow that its lease runs out: right before its move another sync of the partition begins.
 
@@ -489,10 +507,11 @@ class Overtaken(WrappedLog):
     nothing.
     """
 
-    def __init__(self, world: World, nth: int) -> None:
+    def __init__(self, world: World, nth: int, wrapper: object) -> None:
         super().__init__(world.log())
         self._world = world
         self._nth = nth
+        self._wrapper = wrapper
         self.reached = False
 
     def move_head(self, partition: str, move: HeadMove) -> bool:
@@ -510,18 +529,19 @@ class Overtaken(WrappedLog):
 
         self._world.clock.advance(LEASE + 1)
         self._world.write(self._world.layer())
-        self._world.layer(log=Other(self._world.log())).sync(partition)
+        self._world.layer(log=Other(self._world.log()), wrapper=self._wrapper).sync(partition)
         raise Crashed("after move_head")
 
 
+@pytest.mark.parametrize("wrapper", [None, BasesOnly()], ids=["deltas", "bases only"])
 def test_a_sync_behind_whose_back_a_dying_one_moves_the_head_counts_and_marks_exactly(
-    kind: str, tmp_path: Path, template: World
+    kind: str, tmp_path: Path, template: World, wrapper: object
 ) -> None:
     for nth in range(1, ARRIVALS):
         with closing(prepared(kind, tmp_path / str(nth), template)) as world:
-            log = Overtaken(world, nth)
+            log = Overtaken(world, nth, wrapper)
             with pytest.raises(Crashed):
-                world.layer(log=log).sync("left")
+                world.layer(log=log, wrapper=wrapper).sync("left")
             if not log.reached:
                 assert nth > 8
                 return
