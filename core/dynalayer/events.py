@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -121,6 +122,7 @@ class EventReader:
         self._table = table
         self._get_id = get_id
         self._get_partition = get_partition
+        self.tells_partitions = get_partition is not None
 
     def read(self, event: object, index: int) -> tuple[str, Change]:
         """One event's partition and change; the change shares nothing mutable with what was given.
@@ -216,8 +218,9 @@ def _check_id(value: object, what: str) -> str:
     return text
 
 
-# A packed record is one byte that says how, then a JSON array of [type, id, item].
+# A packed record is one byte that says how, four of a checksum of what follows, and a JSON array of [type, id, item].
 _PLAIN, _ZSTD = b"J", b"Z"
+_HEADER = 5
 _WORTH_COMPRESSING = 256  # below, zstd's frame eats what it saves
 
 
@@ -227,8 +230,12 @@ def pack(changes: Sequence[Change]) -> bytes:
     if len(plain) >= _WORTH_COMPRESSING:
         compressed = zstandard.ZstdCompressor(level=3).compress(plain)
         if len(compressed) < len(plain) * 0.9:
-            return _ZSTD + compressed
-    return _PLAIN + plain
+            return _framed(_ZSTD, compressed)
+    return _framed(_PLAIN, plain)
+
+
+def _framed(how: bytes, body: bytes) -> bytes:
+    return how + zlib.crc32(body).to_bytes(4, "big") + body
 
 
 def _encoded(change: Change) -> dict[str, Any]:
@@ -245,7 +252,9 @@ def unpack(packed: bytes, limit: int) -> list[Change]:
     Raises:
         ValueError: They are no packed record.
     """
-    how, body = packed[:1], packed[1:]
+    how, body = packed[:1], packed[_HEADER:]
+    if packed != _framed(how, body):
+        raise ValueError("it does not match its checksum")
     if how == _ZSTD:
         try:
             size = zstandard.frame_content_size(body)

@@ -59,8 +59,14 @@ class PlainPair:
             try:
                 item_to_json(item)
                 identifier = self._reader.id_of(item)
+                belongs = self._reader.partition_of(item) if self._reader.tells_partitions else partition
             except ValueError as error:
                 raise SegmentCorruptError(f"the getter gave what is no item of this layer: {error}") from error
+            if belongs != partition:
+                raise SegmentCorruptError(
+                    f"the getter gave the item {identifier!r} of partition {belongs!r:.100}; it is asked for one "
+                    "partition's items and must give no others"
+                )
             if identifier in items:
                 raise SegmentCorruptError(f"the getter gave the item {identifier!r} twice")
             items[identifier] = copy_item(item)

@@ -109,7 +109,7 @@ def _missing_extra(point: EntryPoint, error: Exception) -> str:
         extra = re.search(r"""extra\s*==\s*['"]([^'"]+)['"]""", requirement)
         if name and extra and re.sub(r"[-_.]+", "-", name[0]).lower() == missing:
             return f"; run: pip install '{point.dist.name}[{extra[1]}]'"
-    return f"; run: pip install {missing}"
+    return ""
 
 
 def new_manager() -> pluggy.PluginManager:

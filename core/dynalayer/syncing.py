@@ -46,6 +46,7 @@ class _Sync:
         moment: The cursor that it gives, in microseconds; raised where another sync's was later.
         folded: Partition to events folded there.
         records: Records folded.
+        marked: Revision of the head, in the partition at hand, under which all that is folded was marked.
         locked: Whether a partition was left to another sync.
         errors: What failed, a partition each; what is no `LayerError` is a fault of ours, and stops no other either.
     """
@@ -54,6 +55,7 @@ class _Sync:
     moment: int
     folded: dict[str, int] = field(default_factory=dict)
     records: int = 0
+    marked: int = 0
     locked: bool = False
     errors: list[Exception] = field(default_factory=list)
 
@@ -129,13 +131,13 @@ class Syncer:
     def _sync(self, sync: _Sync, partition: str) -> None:
         self._hold(sync, partition)
         try:
-            self._mark_leftovers(partition)
+            sync.marked = 0
+            self._mark_leftovers(sync, partition, self._log.head(partition))
             for _ in range(_PASSES):
                 complete = self._fold(sync, partition)
                 head = self._log.head(partition)
                 if due(head.segments):
-                    # First: the segments still tell which sync folded what another folded and did not come to mark.
-                    self._mark_leftovers(partition)
+                    self._mark_leftovers(sync, partition, head)
                     self._compactor.compact(partition)
                 if complete:
                     break
@@ -151,9 +153,14 @@ class Syncer:
         if not self._log.lease(partition, sync.owner, now, now + self._lease):
             raise _LeaseLostError
 
-    def _mark_leftovers(self, partition: str) -> None:
-        """Mark what an earlier sync folded and did not come to mark."""
-        head = self._log.head(partition)
+    def _mark_leftovers(self, sync: _Sync, partition: str, head: Head) -> None:
+        """Mark what another sync folded and did not come to mark.
+
+        Whenever another has moved the head, and before segments are replaced: they alone tell which sync folded what.
+        """
+        if head.revision == sync.marked:
+            return
+        sync.marked = head.revision
         if not head.version:
             return
         for _ in range(_PASSES):
@@ -195,11 +202,13 @@ class Syncer:
                     # Only after compactions that failed; this one's error reaches the caller.
                     self._compactor.compact(partition)
                     continue
+                self._mark_leftovers(sync, partition, head)
                 self._hold(sync, partition)
                 moved = self._move(sync, partition, head, records)
                 if moved is not None:
                     folded = [Unmarked(record.version, record.nonce, record.retention) for record in records]
                     self._mark(partition, moved, folded)
+                    sync.marked = moved.revision
                     return run.complete
             time.sleep(random.uniform(0, 0.01))  # noqa: S311 -- jitter, no secret
         if hole is not None:

@@ -15,8 +15,9 @@ from dynalayer.errors import ConfigurationError
 __all__ = ["URL"]
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>.*)", re.DOTALL)
-# In front of a host, also where a secret holds what should have been escaped.
-_CREDENTIALS = re.compile(r"//([^/]*@|[^/]+:.*@)", re.DOTALL)
+# All that may stand between // and the path: a host, and a port. Whatever else is there may be a secret, also one that
+# holds what should have been escaped.
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]*\]|[^:@\[\]]*)(:[0-9]*)?")
 _HARMLESS = re.compile(r"[\w ./-]{0,100}")
 
 
@@ -62,9 +63,9 @@ class URL:
             raise ConfigurationError(
                 f"{shown} is no URL: it has no scheme, as in 'sqlite:///events.db' or 'local:snapshots'"
             )
-        rest = match["rest"]
-        location, _, query = rest.partition("?")
-        if _CREDENTIALS.match(rest) or _CREDENTIALS.match(unquote(rest)):
+        location, _, query = match["rest"].partition("?")
+        authority = re.split("[/?]", unquote(location)[2:], maxsplit=1)[0] if location.startswith("//") else ""
+        if not _AUTHORITY.fullmatch(authority):
             raise ConfigurationError(
                 f"the URL given as {what} holds credentials; leave them out and give them where the store's "
                 "own client looks for them"

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dynalayer import HistoryError, InvalidInputError, Layer, MemoryEventLog
+from dynalayer import EventLog, HistoryError, InvalidInputError, Layer, MemoryEventLog, Segment, hookimpl
 from dynalayer.clock import to_datetime
+from dynalayer.eventlog.base import Draft, RecordKind
+from dynalayer.events import pack
 from dynalayer_local import LocalAdapter
-from fakes import DAY, Ticking, delete, put
+from fakes import DAY, Between, Ticking, delete, put
 
 
 @pytest.fixture
@@ -228,3 +230,91 @@ def test_whatever_happens_an_as_of_read_is_exact_or_refused(tmp_path: Path, step
             refused += 1
     if not any(what == "wait" and value >= DAY for what, value in steps):
         assert not refused
+
+
+def test_a_vacuum_that_did_not_finish_leaves_other_ways_to_the_past(tmp_path: Path) -> None:
+    clock, inner = Ticking(), MemoryEventLog("users")
+    log = Between(inner)
+
+    def layer(events: EventLog) -> Layer:
+        return Layer(
+            table="users",
+            get_item_unique_identifier="id",
+            events=events,
+            storage=LocalAdapter(tmp_path),
+            ttl=DAY,
+            clock=clock,
+        )
+
+    for number in range(12):
+        layer(inner).set([put("a", n=number)])
+        layer(inner).sync()
+    clock.advance(1.1 * DAY)
+
+    def crash() -> None:
+        raise KeyboardInterrupt
+
+    log.then("before forget_old_segments", crash)
+    with pytest.raises(KeyboardInterrupt):
+        layer(log).vacuum(dry_run=False)
+    assert len(inner.old_segments("")) > 0
+    for version in range(1, 13):
+        assert layer(inner).get(at=version) == [{"id": "a", "n": version - 1}]
+
+
+def test_a_reset_that_was_never_committed_hides_nothing_of_the_past(make: Callable[..., Layer]) -> None:
+    layer = make()
+    layer.set([put("a", n=1)])
+    layer._log.append([Draft("", RecordKind.RESET, "nonce", 0, 0, 5 * DAY, pack([]))])
+    layer.set([put("a", n=2)])
+    layer.sync()
+    assert [[item["n"] for item in items] for items in states(layer, 3)] == [[], [1], [1], [2]]
+
+
+def test_a_read_that_was_held_up_past_the_ttl_is_refused_not_wrong(tmp_path: Path) -> None:
+    clock, inner = Ticking(), MemoryEventLog("users")
+    log = Between(inner)
+    slow, other = (
+        Layer(
+            table="users",
+            get_item_unique_identifier="id",
+            events=events,
+            storage=LocalAdapter(tmp_path),
+            ttl=DAY,
+            clock=clock,
+        )
+        for events in (log, inner)
+    )
+    moment = other.set([put("a")])[0].at
+    other.set([put("b")])
+
+    def held_up() -> None:
+        other.sync()
+        clock.advance(2 * DAY)
+        other.set([put("c")])
+        other.sync()
+
+    log.then("after old_segments", held_up)
+    with pytest.raises(HistoryError):
+        slow.get(at=moment)
+
+
+def test_an_adapter_that_gives_what_it_keeps_keeps_it_from_callers(make: Callable[..., Layer], tmp_path: Path) -> None:
+    class Same(LocalAdapter):
+        def __init__(self) -> None:
+            super().__init__(tmp_path)
+            self.kept: dict[str, Segment] = {}
+
+        @hookimpl
+        def layer_getter(self, partition: str, ref: str) -> Segment:
+            return self.kept.setdefault(ref, super().layer_getter(partition, ref))
+
+    store = Same()
+    make(storage=store).set([put("a", tags=["x"])])
+    make(storage=store).sync()
+    for cache_bytes in (0, 10**6):
+        layer = make(storage=store, cache_bytes=cache_bytes)
+        for at in (None, 1, None):
+            (item,) = layer.get(at=at)
+            assert item == {"id": "a", "tags": ["x"]}
+            item["tags"].append("changed by a caller")

@@ -411,15 +411,15 @@ def test_changes_are_compressed_when_it_pays() -> None:
 def test_changes_are_left_readable_where_compression_does_not_pay(change: Change) -> None:
     packed = pack([change])
     assert packed[:1] == b"J"
-    assert orjson.loads(packed[1:]) == [[change.type, change.id, change.item]]
+    assert orjson.loads(packed[5:]) == [[change.type, change.id, change.item]]
     assert unpack(packed, LIMIT) == [change]
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(changes(), max_size=10))
-def test_packing_costs_at_most_one_byte(packed: list[Change]) -> None:
+def test_packing_costs_at_most_five_bytes(packed: list[Change]) -> None:
     plain = orjson.dumps([(change.type, change.id, item_to_json(change.item)) for change in packed])
-    assert len(pack(packed)) <= len(plain) + 1
+    assert len(pack(packed)) <= len(plain) + 5
 
 
 def frame(plain: bytes, **options: Any) -> bytes:

@@ -350,12 +350,19 @@ def test_a_getter_that_fails_half_way_is_an_error_and_no_half_partition(place: P
         layer.get("eu")
 
 
+def test_a_getter_that_gives_another_partitions_items_is_an_error(place: Place, layer: Layer) -> None:
+    layer.set([put("eu", "a"), put("us", "b")])
+    layer.sync()
+    place.kept["eu"] = [{"pk": "eu", "sk": "a"}, {"pk": "us", "sk": "b"}]
+    with pytest.raises(SegmentCorruptError, match="gave the item 'b' of partition 'us'"):
+        layer.get("eu")
+
+
 def test_an_identifier_given_twice_is_an_error(place: Place, layer: Layer) -> None:
     layer.set([put("eu", "a"), put("eu", 1)])
     layer.sync()
     for twice in ({"sk": "a"}, {"sk": "1"}, {"sk": Decimal(1)}):
-        items = [{"sk": "a"}, {"sk": 1}, twice]
-        place.kept["eu"] = items
+        place.kept["eu"] = [{"pk": "eu", **item} for item in ({"sk": "a"}, {"sk": 1}, twice)]
         with pytest.raises(SegmentCorruptError, match=r"the getter gave the item '(a|1)' twice"):
             layer.get("eu")
 

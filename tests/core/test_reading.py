@@ -13,6 +13,7 @@ import pytest
 
 from dynalayer import ConflictError, Layer, MemoryEventLog, Segment, SegmentMissingError, SQLiteEventLog
 from dynalayer.eventlog.base import Draft, HeadMove, RecordKind, SegmentRef
+from dynalayer.events import pack
 from dynalayer_local import LocalAdapter
 from fakes import DAY, Between, Ticking, delete, put
 
@@ -169,7 +170,7 @@ def test_a_reset_is_seen_by_a_reader_that_had_folded_past_it(make: Make, inner: 
     layer = make(inner)
     layer.set([put("gone"), put("kept", n=1)])
     layer.sync()
-    inner.append([Draft("", RecordKind.RESET, "nonce", 0, 0, DAY, b"J[]")])
+    inner.append([Draft("", RecordKind.RESET, "nonce", 0, 0, DAY, pack([]))])
     layer.set([put("new")])
     assert [item["id"] for item in layer.get()] == ["gone", "kept", "new"], "an uncommitted reset changes nothing"
     segment = Segment("users", "", inner.origin, "base", 0, 2, {"kept": {"id": "kept", "n": 1}})

@@ -11,6 +11,7 @@ import pytest
 from dynalayer import (
     Capabilities,
     ConfigurationError,
+    EventLogError,
     Layer,
     LayerMeta,
     MemoryEventLog,
@@ -22,6 +23,7 @@ from dynalayer import (
     hookimpl,
 )
 from dynalayer.clock import to_iso
+from dynalayer.eventlog.base import Head, HeadMove
 from dynalayer_local import LocalAdapter
 from fakes import DAY, Between, Ticking, delete, put
 
@@ -311,3 +313,172 @@ def test_verify_counts_what_it_read_and_finds_nothing_where_all_is_well(make: Ca
     result = layer.verify()
     assert (result.partitions, result.segments, result.records, result.findings) == (2, 1, 2, ())
     assert layer.verify("y").segments == 0
+
+
+def test_the_cursor_told_is_that_of_everything_folded_also_where_syncs_overlap(
+    make: Callable[..., Layer], inner: MemoryEventLog
+) -> None:
+    log = Between(inner)
+    slow, quick = make(events=log), make()
+    slow.set([{"partition": "p1", **put("x", n=1)}, {"partition": "p2", **put("x", n=1)}])
+
+    def overtake() -> None:
+        quick.set([{"partition": "p2", **put("x", n=2)}])
+        assert quick.sync("p2").count == 2
+        quick.set([{"partition": "p2", **put("x", n=3)}])
+
+    # p1 is leased, folded and given back before p2 is looked at.
+    log.then("after release", overtake)
+    result = slow.sync()
+    assert (result.count, result.partitions) == (2, ("p1", "p2"))
+    assert result.cursor is not None
+    assert [item["n"] for name in ("p1", "p2") for item in slow.get(name, at=result.cursor)] == [1, 3]
+    assert slow.meta().synced_times == 2
+
+
+def test_a_sync_that_failed_somewhere_still_tells_observers_what_it_folded(
+    make: Callable[..., Layer], tmp_path: Path
+) -> None:
+    class Observer:
+        def __init__(self) -> None:
+            self.told: list[SyncResult] = []
+
+        @hookimpl
+        def layer_synced(self, result: SyncResult) -> None:
+            self.told.append(result)
+
+    observer = Observer()
+    layer = make(storage=Failing(tmp_path / "snapshots", "bad"), plugins=[observer])
+    layer.set([{"partition": "bad", **put("a")}, {"partition": "good", **put("a")}])
+    with pytest.raises(StorageError):
+        layer.sync()
+    assert [result.partitions for result in observer.told] == [("good",)]
+
+
+def test_housekeeping_that_fails_does_not_hide_that_a_sync_succeeded(
+    make: Callable[..., Layer], inner: MemoryEventLog
+) -> None:
+    def fail() -> None:
+        raise EventLogError("cannot delete")
+
+    log = Between(inner)
+    log.then("before expire", fail)
+    layer = make(events=log)
+    layer.set([put("a")])
+    assert layer.sync().count == 1
+
+
+def test_a_fault_of_ours_in_one_partition_stops_no_other(make: Callable[..., Layer], inner: MemoryEventLog) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    log = Between(inner)
+    log.then("before unmarked", fail)
+    layer = make(events=log)
+    for name in ("x", "y"):
+        layer.set([{"partition": name, **put("a")}])
+        inner.move_head(name, HeadMove(0, Head(revision=1)))
+    log.then("before move_head", fail)
+    with pytest.raises(ZeroDivisionError):
+        layer.sync()
+    assert [layer.meta(name).unsynced_total for name in ("x", "y")] == [1, 0]
+
+
+def test_expiry_keeps_up_with_what_is_folded(
+    make: Callable[..., Layer], clock: Ticking, inner: MemoryEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynalayer.syncing._EXPIRED_AT_ONCE", 10)
+    layer = make(ttl=DAY)
+    kept = []
+    for _ in range(4):
+        for number in range(25):
+            layer.set([put("a", n=number)])
+        layer.sync()
+        kept.append(len(inner.read("", 0).records))
+        clock.advance(2 * DAY)
+    assert max(kept) <= 50
+    for _ in range(3):
+        layer.sync()
+    assert inner.read("", 0).records == (), "a sync with nothing pending deletes too"
+
+
+def test_a_lease_taken_by_a_clock_far_ahead_does_not_lock_everybody_out(
+    make: Callable[..., Layer], clock: Ticking, inner: MemoryEventLog
+) -> None:
+    layer = make()
+    layer.set([put("a")])
+    assert inner.lease("", "from the future", clock() + 365 * DAY * 10**6, clock() + 366 * DAY * 10**6)
+    assert layer.sync().count == 1
+
+
+def test_a_syncer_whose_clock_is_behind_lets_nothing_expire_early(
+    make: Callable[..., Layer], clock: Ticking, inner: MemoryEventLog
+) -> None:
+    behind = Ticking()
+    behind.advance(-10 * DAY)
+    good, bad = make(ttl=DAY, storage=(shelf := Shelf())), make(ttl=DAY, storage=shelf, clock=behind)
+    for number, layer in enumerate((good, bad, good)):
+        good.set([put("a", n=number)])
+        assert layer.sync().count == 1
+    assert [event.version for event in good.history()] == [1, 2, 3]
+    assert all(old.keep_until > clock() + DAY * 10**6 // 2 for old in inner.old_segments(""))
+
+
+def test_what_is_pending_of_the_last_set_is_counted_and_nothing_of_earlier_ones(make: Callable[..., Layer]) -> None:
+    layer = make()
+    layer.set([{"partition": "p1", **put(str(number))} for number in range(3)])
+    layer.set([{"partition": "p2", **put(str(number))} for number in range(5)])
+    assert layer.meta().unsynced_last_total == 5
+    layer.sync("p2")
+    assert (layer.meta().unsynced_last_total, layer.meta().unsynced_total) == (0, 3)
+
+
+def test_a_pending_record_that_is_gone_is_an_error_of_reads_and_syncs_alike(
+    make: Callable[..., Layer], inner: MemoryEventLog
+) -> None:
+    layer = make()
+    moments = [layer.set([put(str(number))])[0].at for number in range(4)]
+    del inner._partitions[""].records[2]
+    with pytest.raises(EventLogError, match="record 2 in memory: is missing"):
+        layer.get()
+    with pytest.raises(EventLogError, match="record 2 in memory: is missing"):
+        layer.get(at=moments[3])
+    assert layer.get(at=1) == [{"id": "0"}]
+    assert layer.sync().count == 1, "what stands before it is folded"
+    with pytest.raises(EventLogError, match="record 2 in memory: is missing"):
+        layer.sync()
+    assert any("is missing" in finding.problem for finding in layer.verify().findings)
+
+
+def test_an_error_shows_until_a_sync_succeeds_and_not_until_one_was_locked_out(
+    make: Callable[..., Layer], inner: MemoryEventLog, clock: Ticking, tmp_path: Path
+) -> None:
+    store = Failing(tmp_path / "snapshots", "")
+    layer = make(storage=store, sync_strategy=lambda meta: True)
+    layer.set([put("a")])
+    assert "no place for" in str(layer.meta().error)
+    store.partitions.clear()
+    inner.lease("", "another", clock(), clock() + 60 * 10**6)
+    layer.set([put("b")])
+    assert layer.meta().error
+    inner.release("", "another")
+    layer.set([put("c")])
+    assert (layer.meta().error, layer.meta().unsynced_total) == (None, 0)
+
+
+def test_of_one_partition_one_job_waits_however_many_sets_ask_for_it(make: Callable[..., Layer]) -> None:
+    jobs: list[Callable[[], None]] = []
+    layer = make(sync_strategy=lambda meta: True, background_runner=jobs.append)
+    for number in range(10):
+        layer.set([put(str(number))])
+    assert len(jobs) == 1
+    jobs.pop()()
+    assert layer.meta().unsynced_total == 0
+    layer.set([put("more")])
+    assert len(jobs) == 1
+
+
+def test_a_vacuum_of_a_partition_never_heard_of_finds_nothing_and_makes_none(make: Callable[..., Layer]) -> None:
+    layer = make()
+    assert layer.vacuum("nowhere", dry_run=False).discarded == ()
+    assert layer.partitions() == []

@@ -1,0 +1,103 @@
+"""The runner on a thread: what it takes is run, one job at a time, whatever happens around it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from dynalayer import ClosedError
+from dynalayer_thread import ThreadRunner
+
+
+def test_jobs_run_one_at_a_time_in_order_and_close_waits_for_them() -> None:
+    runner, ran, running = ThreadRunner(), list[int](), threading.Lock()
+
+    def job(number: int) -> None:
+        assert running.acquire(blocking=False)
+        ran.append(number)
+        running.release()
+
+    for number in range(10):
+        assert runner.layer_runner(partial(job, number))
+    runner.layer_closed()
+    assert sorted(ran) == list(range(10))
+
+
+def test_a_job_that_does_not_fit_any_more_is_run_by_its_caller() -> None:
+    runner, gate, ran = ThreadRunner(), threading.Event(), list[str]()
+    entered = threading.Event()
+
+    def first() -> None:
+        entered.set()
+        gate.wait(30)
+
+    runner.layer_runner(first)
+    assert entered.wait(30)
+    for _ in range(17):
+        runner.layer_runner(lambda: ran.append(threading.current_thread().name))
+    assert ran == [threading.current_thread().name]
+    gate.set()
+    runner.layer_closed()
+    assert len(ran) == 17
+
+
+def test_a_job_that_comes_after_the_close_is_refused_not_dropped() -> None:
+    runner = ThreadRunner()
+    runner.layer_closed()
+    with pytest.raises(ClosedError):
+        runner.layer_runner(lambda: None)
+
+
+def test_closing_within_a_job_does_not_wait_for_itself() -> None:
+    runner, ended = ThreadRunner(), threading.Event()
+
+    def job() -> None:
+        runner.layer_closed()
+        ended.set()
+
+    runner.layer_runner(job)
+    assert ended.wait(30)
+
+
+FORKING = """
+import os, threading
+from dynalayer_thread import ThreadRunner
+
+runner, gate = ThreadRunner(), threading.Event()
+runner.layer_runner(gate.wait)
+child = os.fork()
+if not child:
+    ran = []
+    runner.layer_runner(lambda: ran.append(1))
+    runner.layer_closed()
+    os._exit(0 if ran == [1] else 1)
+gate.set()
+runner.layer_closed()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system knows no fork")
+def test_a_forked_child_runs_its_own_jobs_and_closes() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stderr
+
+
+UNCLOSED = """
+from pathlib import Path
+from dynalayer_thread import ThreadRunner
+
+ThreadRunner().layer_runner(lambda: Path("ran").touch())
+"""
+
+
+def test_what_was_taken_is_run_also_where_nobody_closes(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", UNCLOSED], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "ran").exists()
