@@ -1,8 +1,8 @@
 """Every hook of dynalayer, on one screen, and what an adapter says about itself.
 
 A plugin is an object; the methods that it marks with `hookimpl` are called by the layer that it was given to, and by
-no other: nothing is global. A method may leave out arguments that it has no use for. Hooks are called per batch,
-never per item. An adapter is a plugin that implements the four hooks of storage and has `name` and `capabilities`;
+no other: nothing is global. A method may leave out arguments that it has no use for, but for the four hooks of storage:
+wrappers call those by their full signature. Hooks are called per batch, never per item. An adapter is a plugin that implements the four hooks of storage and has `name` and `capabilities`;
 all four may be called from several threads at once.
 """
 
