@@ -6,11 +6,12 @@ import math
 import secrets
 from collections.abc import Callable, Iterable
 
+from dynalayer.bulk import paused_collector
 from dynalayer.clock import INITIAL, Clock, to_datetime
 from dynalayer.errors import ConfigurationError, InvalidInputError
 from dynalayer.eventlog.base import Draft, EventLog, RecordKind
 from dynalayer.events import Change, Event, EventReader, pack
-from dynalayer.values import Item
+from dynalayer.values import Item, copy_item
 
 __all__ = ["TTL", "Appender", "check_ttl"]
 
@@ -62,6 +63,10 @@ class Appender:
             InvalidInputError: An event cannot be taken; nothing was written.
             AppendError: Not all was written; says for each partition what is certain.
         """
+        with paused_collector():
+            return self._append(events)
+
+    def _append(self, events: Iterable[object]) -> list[Event]:
         read = [self._reader.read(event, index) for index, event in enumerate(events)]
         batches: dict[str, list[Change]] = {}
         for partition, change in read:
@@ -100,7 +105,7 @@ class Appender:
         ttl = self._ttl
         if callable(ttl):
             try:
-                return max(check_ttl(ttl(change.item)) for change in changes)
+                return max(check_ttl(ttl(copy_item(change.item))) for change in changes)
             except ConfigurationError:
                 raise
             except Exception as error:

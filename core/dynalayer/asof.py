@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from dynalayer.bulk import paused_collector
 from dynalayer.clock import INITIAL, from_iso, to_datetime, to_iso, to_microseconds
 from dynalayer.errors import ConflictError, HistoryError, InvalidInputError, SegmentMissingError
 from dynalayer.eventlog.base import EventLog, Head, Record, RecordKind, Run, SegmentRef
@@ -55,16 +56,20 @@ class Historian:
             identifier: Only this item's; None: all.
             after: Only those above this version.
         """
-        head = self._log.head(partition)
+        newest = self._log.partition_state(partition).version  # what comes later is not waited for
         events: list[Event] = []
-        for record in self._records(partition, after):
-            cursor = record.cursor if record.cursor != INITIAL else head.cursor_of(record.version)
-            at = to_datetime(record.at)
-            events.extend(
-                Event(change.type, change.item, change.id, partition, record.version, cursor, at)
-                for change in changes_of(self._log, partition, record)
-                if identifier is None or change.id == identifier
-            )
+        for run in self._runs(partition, after):
+            with paused_collector():
+                for record in run.records:
+                    if record.version > newest:
+                        return events
+                    cursor = record.cursor if record.cursor != INITIAL else run.head.cursor_of(record.version)
+                    at = to_datetime(record.at)
+                    events.extend(
+                        Event(change.type, change.item, change.id, partition, record.version, cursor, at)
+                        for change in changes_of(self._log, partition, record)
+                        if identifier is None or change.id == identifier
+                    )
         return events
 
     def get(self, partition: str, at: At, *, in_order: bool) -> list[Item]:
@@ -80,7 +85,8 @@ class Historian:
             InvalidInputError: It is none of the three, or a moment without a time zone.
         """
         gone: frozenset[str] = frozenset()
-        for _ in range(_TRIES):
+        past = self._past(partition)
+        for _ in range(_TRIES + len(past.segments)):
             past = self._past(partition)
             version = self._resolve(partition, past, at)
             path, records = self._way(partition, past, gone, version)
@@ -94,12 +100,14 @@ class Historian:
                     raise
                 gone |= missing
                 continue
-            for record in records:
-                apply_changes(items, changes_of(self._log, partition, record))
-            found = [items[identifier] for identifier in sorted(items)] if in_order else list(items.values())
-            return [copy_item(item) for item in found]
+            with paused_collector():
+                for record in records:
+                    apply_changes(items, changes_of(self._log, partition, record))
+                if in_order:
+                    return [copy_item(items[identifier]) for identifier in sorted(items)]
+                return [copy_item(item) for item in items.values()]
         raise ConflictError(
-            f"segments were discarded at each of {_TRIES} tries to read the past; try again",
+            "segments were discarded at each of a bounded number of tries to read the past; try again",
             operation="get",
             partition=partition,
             retryable=True,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dynalayer.clock import MICROSECONDS, Clock
-from dynalayer.errors import ConflictError, EventLogError
+from dynalayer.errors import ConflictError, EventLogError, SegmentMissingError
 from dynalayer.eventlog.base import MAX_DELTAS, EventLog, Head, HeadMove, OldSegment, SegmentRef
 from dynalayer.fold import NetChanges
 from dynalayer.segments import Segment
@@ -94,7 +94,14 @@ class Compactor:
             if span is None:
                 return
             replaced = head.segments[slice(*span)]
-            merged = self._merge(partition, replaced)
+            try:
+                merged = self._merge(partition, replaced)
+            except SegmentMissingError:
+                now = self._log.head(partition)
+                if now.revision == head.revision:
+                    raise
+                head = now  # others have replaced them, and a vacuum has discarded them
+                continue
             head, moved = self._replace(partition, head, replaced, merged)
             if moved:
                 return

@@ -13,7 +13,7 @@ import orjson
 import zstandard
 
 from dynalayer.errors import ConfigurationError, InvalidEventError, InvalidInputError, InvalidValueError
-from dynalayer.values import UNDECODABLE, Item, copy_item, identifier_text, item_from_json, item_to_json
+from dynalayer.values import UNDECODABLE, Item, copy_item, identifier_text, item_decoder, item_to_json
 
 __all__ = [
     "MAX_PARTITION_BYTES",
@@ -156,7 +156,9 @@ class EventReader:
         item = event["item"]
         encoded = item_to_json(item)
         item = copy_item(item)
-        return self._partition_of(item, event), Change(change_type, self._id_of(item, event), item, encoded)
+        # A function may do as it likes with what it is given: it is given a copy of its own.
+        seen = copy_item(item) if callable(self._get_id) or callable(self._get_partition) else item
+        return self._partition_of(seen, event), Change(change_type, self._id_of(seen, event), item, encoded)
 
     def partition_of(self, item: Item) -> str:
         """An item's partition by the layer's own function; `""` where partitions are not used."""
@@ -271,10 +273,11 @@ def unpack(packed: bytes, limit: int) -> list[Change]:
         raise ValueError(f"an unknown packing {how!r}")
     try:
         changes = []
+        decoded = item_decoder(body)
         for change_type, identifier, item in orjson.loads(body):
             if change_type not in _TYPES or type(identifier) is not str:
                 raise ValueError(f"no change: {change_type!r:.50} {identifier!r:.50}")
-            changes.append(Change(change_type, identifier, item_from_json(item)))
+            changes.append(Change(change_type, identifier, decoded(item)))
     except UNDECODABLE as error:
         raise ValueError(f"no packed record: {error}") from error
     return changes

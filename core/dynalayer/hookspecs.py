@@ -2,8 +2,10 @@
 
 A plugin is an object; the methods that it marks with `hookimpl` are called by the layer that it was given to, and by
 no other: nothing is global. A method may leave out arguments that it has no use for, but for the four hooks of storage:
-wrappers call those by their full signature. Hooks are called per batch, never per item. An adapter is a plugin that implements the four hooks of storage and has `name` and `capabilities`;
-all four may be called from several threads at once.
+wrappers call those by their full signature. Hooks are called per batch, never per item.
+
+An adapter is a plugin that implements the four hooks of storage and has `name` and `capabilities`; all four may be
+called from several threads at once.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ class HookSpecs:
     def layer_getter(self, partition: str, ref: str) -> Segment | None:
         """Return the segment stored under a ref, exactly as it was set.
 
-        Called by reads, compactions and `verify`. Raise `SegmentMissingError` where there is none, and
+        Called by reads, compactions, `verify` and `vacuum`. Raise `SegmentMissingError` where there is none, and
         `SegmentCorruptError` where it is not what was stored. The first result that is not None stops the search.
         """
 
@@ -74,7 +76,7 @@ class HookSpecs:
     def layer_list(self, partition: str) -> Sequence[str] | None:
         """Return the refs of all segments stored for a partition, in any order; none for one never heard of.
 
-        Called by `vacuum` and `verify`. Refs of other layers that share the place may be among them.
+        Called by `vacuum`. Refs of other layers that share the place may be among them.
         """
 
     @hookspec

@@ -97,7 +97,7 @@ class Layer:
         clock: Clock = clocks.now,
     ) -> None:
         self.table = check_table(table)
-        if not _is_number(lease) or not 0 < lease <= MAX_LEASE / MICROSECONDS:
+        if not _is_number(lease) or not 0 < lease <= MAX_LEASE / 2 / MICROSECONDS:
             raise ConfigurationError(f"lease={lease!r:.100} is no positive number of seconds up to an hour")
         if not _is_number(cache_bytes) or not 0 <= cache_bytes < math.inf:
             raise ConfigurationError(f"cache_bytes={cache_bytes!r:.100} is no number of bytes; 0 is none")
@@ -127,8 +127,8 @@ class Layer:
         self._log = open_event_log(events if events is not None else DEFAULT_EVENTS, table)
         self._appender = Appender(self._log, self._reader, ttl, clock)
         snapshots = Snapshots(self._storage, table, cache_bytes)
-        self._items = Reader(self._log, snapshots)
-        self._past = Historian(self._log, snapshots, immutable=self._storage.capabilities.immutable)
+        self._reading = Reader(self._log, snapshots)
+        self._historian = Historian(self._log, snapshots, immutable=self._storage.capabilities.immutable)
         self._syncer = Syncer(self._log, self._storage, snapshots, clock, lease)
         self._vacuum = Vacuum(self._log, self._storage, clock)
         self._verifier = Verifier(self._log, self._storage, clock)
@@ -188,8 +188,8 @@ class Layer:
         check_partition(partition)
         try:
             if at is None:
-                return self._items.get(partition, in_order=sorted)
-            return self._past.get(partition, at, in_order=sorted)
+                return self._reading.get(partition, in_order=sorted)
+            return self._historian.get(partition, at, in_order=sorted)
         except LayerError as error:
             raise error.within(operation="get", partition=partition)  # noqa: B904 -- the same error
 
@@ -212,7 +212,7 @@ class Layer:
         if id is not None and not identifier:
             raise InvalidInputError(f"id={id!r:.100} is no identifier: text or a whole number, never empty")
         try:
-            return self._past.history(partition, identifier, min(max(after, 0), _MAX_VERSION))
+            return self._historian.history(partition, identifier, min(max(after, 0), _MAX_VERSION))
         except LayerError as error:
             raise error.within(operation="history", partition=partition)  # noqa: B904 -- the same error
 

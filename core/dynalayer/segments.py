@@ -23,7 +23,7 @@ import zstandard
 
 from dynalayer.bulk import paused_collector
 from dynalayer.errors import SegmentCorruptError
-from dynalayer.values import UNDECODABLE, Item, item_from_json, item_to_json
+from dynalayer.values import UNDECODABLE, Item, item_decoder, item_to_json
 
 __all__ = ["FORMAT", "Segment", "SegmentKind", "fresh_name"]
 
@@ -144,11 +144,15 @@ class Segment:
             )
         stated = header.pop("hash", None)
         if not ended or stated != _hash(header, body):
-            raise SegmentCorruptError("the content does not match its hash: the file is corrupt or truncated")
+            raise SegmentCorruptError(
+                "the content does not match its hash: it is corrupt or truncated; restore it from a copy, or "
+                "rebuild the partition from the source table"
+            )
         # JSON text holds no raw line breaks, so the lines are the elements of one array, parsed at once.
         entries = orjson.loads(b"[" + body.rstrip(b"\n").replace(b"\n", b",") + b"]")
         if len(entries) != header["entries"]:
             raise SegmentCorruptError(f"{len(entries)} entries where the header counts {header['entries']}")
+        decoded = item_decoder(body)
         return cls(
             table=header["table"],
             partition=header["partition"],
@@ -156,7 +160,7 @@ class Segment:
             kind=header["kind"],
             from_version=header["from"],
             to_version=header["to"],
-            items={entry["id"]: item_from_json(entry["item"]) for entry in entries if "item" in entry},
+            items={entry["id"]: decoded(entry["item"]) for entry in entries if "item" in entry},
             deleted=frozenset(entry["id"] for entry in entries if "item" not in entry),
             name=header["name"],
         )

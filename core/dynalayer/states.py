@@ -74,7 +74,8 @@ class SyncResult:
         count: Events folded.
         locked: Whether a partition was left alone because another sync holds its lease.
         partitions: The partitions in which something was folded, sorted.
-        cursor: The cursor that it gave; None if it folded nothing.
+        cursor: The newest cursor that it gave, under which or earlier ones all stands that it folded; None if it
+            folded nothing.
     """
 
     count: int

@@ -89,7 +89,7 @@ class Storage:
         segment = self.fetch(partition, named.ref)
         if not self.capabilities.immutable and named.entries and not segment.items:
             raise self._named(
-                StorageError(
+                SegmentMissingError(
                     f"the getter gave nothing for a partition that has {named.entries} items; if it swallows its "
                     "errors let it raise them, and if what it reads is lost, rebuild it from the source table"
                 ),

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from dynalayer.clock import INITIAL, MICROSECONDS, Clock, from_iso, to_iso
 from dynalayer.compaction import Compactor, due, retire
-from dynalayer.errors import ConflictError, EventLogError, LayerError
+from dynalayer.errors import ConflictError, EventLogError, LayerError, SegmentMissingError
 from dynalayer.eventlog.base import MAX_DELTAS, EventLog, Head, HeadMove, Mark, Record, SegmentRef, Unmarked
 from dynalayer.events import Change
 from dynalayer.fold import NetChanges, apply_changes
@@ -29,8 +29,8 @@ __all__ = ["Syncer"]
 
 logger = logging.getLogger("dynalayer")
 
-_FOLD_BYTES = 64 * 1024 * 1024  # packed; what one segment folds at most, so that a long backlog fits into memory
-_PASSES = 1024  # segments that one sync writes at most for a partition; the next sync carries on
+_FOLD_BYTES = 8 * 1024 * 1024  # packed; what one segment folds at most: about 300 MB of Python objects
+_PASSES = 4096  # segments that one sync writes at most for a partition; the next sync carries on
 _TRIES = 32  # each loses only to a head that another moved
 _MARKED_AT_ONCE = 1000
 _EXPIRED_AT_ONCE = 10_000
@@ -47,6 +47,7 @@ class _Sync:
         folded: Partition to events folded there.
         records: Records folded.
         marked: Revision of the head, in the partition at hand, under which all that is folded was marked.
+        held_until: How long the lease lasts in the partition at hand.
         locked: Whether a partition was left to another sync.
         errors: What failed, a partition each; what is no `LayerError` is a fault of ours, and stops no other either.
     """
@@ -56,6 +57,7 @@ class _Sync:
     folded: dict[str, int] = field(default_factory=dict)
     records: int = 0
     marked: int = 0
+    held_until: int = 0
     locked: bool = False
     errors: list[Exception] = field(default_factory=list)
 
@@ -129,6 +131,7 @@ class Syncer:
         return now if last == INITIAL else max(now, from_iso(last) + 1)
 
     def _sync(self, sync: _Sync, partition: str) -> None:
+        sync.held_until = 0
         self._hold(sync, partition)
         try:
             sync.marked = 0
@@ -148,9 +151,12 @@ class Syncer:
                 logger.warning("a lease could not be given back; it will run out by itself: %s", error)
 
     def _hold(self, sync: _Sync, partition: str) -> None:
-        """Take the lease, or prolong it."""
+        """Take the lease, or prolong it once half of it is gone."""
         now = self._clock()
-        if not self._log.lease(partition, sync.owner, now, now + self._lease):
+        if 2 * now < 2 * sync.held_until - self._lease:
+            return
+        sync.held_until = now + self._lease
+        if not self._log.lease(partition, sync.owner, now, sync.held_until):
             raise _LeaseLostError
 
     def _mark_leftovers(self, sync: _Sync, partition: str, head: Head) -> None:
@@ -204,7 +210,12 @@ class Syncer:
                     continue
                 self._mark_leftovers(sync, partition, head)
                 self._hold(sync, partition)
-                moved = self._move(sync, partition, head, records)
+                try:
+                    moved = self._move(sync, partition, head, records)
+                except SegmentMissingError:
+                    if self._log.head(partition).revision == head.revision:
+                        raise
+                    moved = None  # others have replaced it, and a vacuum has discarded it
                 if moved is not None:
                     folded = [Unmarked(record.version, record.nonce, record.retention) for record in records]
                     self._mark(partition, moved, folded)
@@ -224,7 +235,7 @@ class Syncer:
         """Write the records' segment and move the head to name it; None if another moved the head first."""
         last, count = records[-1], sum(record.count for record in records)
         again = partition in sync.folded
-        if not again and head.cursor != INITIAL:
+        if head.cursor not in (INITIAL, to_iso(sync.moment)):
             # Syncs overlap and clocks differ: cursors rise with the versions all the same.
             sync.moment = max(sync.moment, from_iso(head.cursor) + 1)
         cursor = to_iso(sync.moment)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import binascii
 import math
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -34,6 +34,7 @@ __all__ = [
     "Item",
     "copy_item",
     "identifier_text",
+    "item_decoder",
     "item_from_json",
     "item_to_json",
     "join_path",
@@ -244,6 +245,21 @@ def item_from_json(data: Any) -> Item:
     return data
 
 
+def item_decoder(body: bytes) -> Callable[[Any], Item]:
+    """What makes items of the parsed JSON of a body that orjson wrote and whose bytes are known to be whole.
+
+    Where no object begins with a tag there is nothing to decode: the bytes `{"$` stand nowhere else, since text has
+    its quotes escaped.
+    """
+    return item_from_json if b'{"$' in body else _plain_item
+
+
+def _plain_item(data: Any) -> Item:
+    if type(data) is not dict:
+        raise ValueError(f"an item is a JSON object, not {type(data).__name__}")
+    return data
+
+
 def _from_json(value: Any, depth: int) -> Any:
     kind = type(value)
     if kind is not dict and kind is not list:
@@ -331,7 +347,11 @@ _DECODERS: Mapping[str, Any] = {
 
 def copy_item(item: Item) -> Item:
     """A copy that shares nothing mutable with the item; what boto3 wraps comes out as the bytes that it is."""
-    return {key: value if type(value) in _ATOMS else _copy(value) for key, value in item.items()}
+    copied = item.copy()
+    for key, value in item.items():
+        if type(value) not in _ATOMS:
+            copied[key] = _copy(value)
+    return copied
 
 
 def _copy(value: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dynalayer.clock import Clock
 from dynalayer.errors import LayerError
-from dynalayer.eventlog.base import EventLog, Head, Run, SegmentRef
+from dynalayer.eventlog.base import EventLog, Head, Record, Run, SegmentRef
 from dynalayer.snapshots import changes_of
 from dynalayer.storage import Storage
 
@@ -51,6 +51,9 @@ class VerifyResult:
         return not self.findings
 
 
+_PAGE_BYTES = 16 * 1024 * 1024
+
+
 class Verifier:
     """Reads everything that heads and history name, and checks it.
 
@@ -71,14 +74,28 @@ class Verifier:
         findings: list[Finding] = []
         segments = records = 0
         for each in partitions:
-            run = self._log.read(each, 0)
-            records += len(run.records)
-            named = self._segments(each, run.head)
+            head = self._log.head(each)
+            named = self._segments(each, head)
             segments += len(named)
             findings.extend(self._check_segments(each, named))
-            findings.extend(_check_head(each, run.head))
-            findings.extend(self._check_records(each, run))
+            findings.extend(_check_head(each, head))
+            before = None
+            for run in self._runs(each):
+                records += len(run.records)
+                for record in run.records:
+                    findings.extend(self._check_record(each, record, run.head, before))
+                    before = record
         return VerifyResult(len(partitions), segments, records, tuple(findings))
+
+    def _runs(self, partition: str) -> Iterator[Run]:
+        """All kept records, in pages."""
+        after = 0
+        while True:
+            run = self._log.read(partition, after, max_bytes=_PAGE_BYTES)
+            yield run
+            if run.complete or not run.records:
+                return
+            after = run.records[-1].version
 
     def _segments(self, partition: str, head: Head) -> tuple[SegmentRef, ...]:
         now = self._clock()
@@ -93,30 +110,29 @@ class Verifier:
             except LayerError as error:
                 yield Finding(partition, segment.ref, error.message)
 
-    def _check_records(self, partition: str, run: Run) -> Iterator[Finding]:
-        pending = run.head.version
-        total = run.head.events_total
-        for record in run.records:
-            try:
-                count = len(changes_of(self._log, partition, record))
-            except LayerError as error:
-                yield Finding(partition, f"record {record.version}", error.message)
-                count = record.count
+    def _check_record(self, partition: str, record: Record, head: Head, before: Record | None) -> Iterator[Finding]:
+        """What is wrong with a record, by the head as it was after it and by the record kept before it."""
+        subject = f"record {record.version}"
+        try:
+            count = len(changes_of(self._log, partition, record))
+        except LayerError as error:
+            yield Finding(partition, subject, error.message)
+        else:
             if count != record.count:
-                yield Finding(partition, f"record {record.version}", f"holds {count} events and counts {record.count}")
-            if record.version <= run.head.version:
-                continue
-            pending += 1
-            if record.version != pending:
-                yield Finding(partition, f"record {pending}", f"is missing: the next one kept is {record.version}")
-                pending, total = record.version, record.events_total - record.count
-            total += record.count
-            if record.events_total != total:
-                yield Finding(
-                    partition,
-                    f"record {record.version}",
-                    f"says {record.events_total} events in all, where there are {total}",
-                )
+                yield Finding(partition, subject, f"holds {count} events and counts {record.count}")
+        if before is not None and before.version == record.version - 1:
+            total = before.events_total
+        elif head.version == record.version - 1:
+            total = head.events_total
+        elif head.version < record.version - 1:
+            missing = max(head.version, before.version if before else 0) + 1
+            yield Finding(partition, f"record {missing}", f"is missing: the next one kept is {record.version}")
+            return
+        else:  # what stood before it has been folded and has expired
+            return
+        if record.events_total != total + record.count:
+            says = f"says {record.events_total} events in all, where there are {total + record.count}"
+            yield Finding(partition, subject, says)
 
 
 def _check_head(partition: str, head: Head) -> Iterator[Finding]:

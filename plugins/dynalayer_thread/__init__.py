@@ -40,11 +40,12 @@ class ThreadRunner:
             if self._closed:
                 raise ClosedError("the background runner was closed")
             if len(self._jobs) < _WAITING:
-                self._jobs.append(job)
                 if self._thread is None:
                     # No daemon: a process that ends without close() still runs what was taken.
-                    self._thread = threading.Thread(target=self._run, name="dynalayer-sync", daemon=False)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._run, name="dynalayer-sync", daemon=False)
+                    thread.start()  # first: where no thread can be had the job is not taken
+                    self._thread = thread
+                self._jobs.append(job)
                 return True
         job()
         return True

@@ -204,7 +204,7 @@ def test_what_is_remembered_is_bounded_and_forgetting_changes_no_answer(make: Ma
         for _ in range(2):
             for part in range(30):
                 assert [item["part"] for item in layer.get(str(part))] == [part]
-        assert layer._items._snapshots._total <= size
+        assert layer._reading._snapshots._total <= size
 
 
 def test_threads_that_read_and_write_and_sync_one_layer_miss_nothing(tmp_path: Path) -> None:

@@ -482,3 +482,71 @@ def test_a_vacuum_of_a_partition_never_heard_of_finds_nothing_and_makes_none(mak
     layer = make()
     assert layer.vacuum("nowhere", dry_run=False).discarded == ()
     assert layer.partitions() == []
+
+
+def test_a_fresh_lease_of_an_hour_is_not_taken_by_a_clock_that_is_a_little_behind(
+    make: Callable[..., Layer], inner: MemoryEventLog
+) -> None:
+    make(lease=3600).set([put("a")])
+    now = 1_800_000_000_000_000
+    assert inner.lease("", "first", now, now + 3600 * 10**6)
+    assert not inner.lease("", "second", now - 1000, now + 3600 * 10**6)
+
+
+def test_a_sync_of_several_passes_that_is_overtaken_between_them_gives_rising_cursors(
+    make: Callable[..., Layer], inner: MemoryEventLog, clock: Ticking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynalayer.syncing._FOLD_BYTES", 1)
+    log = Between(inner)
+    slow, quick = make(events=log, lease=3600), make()
+    for number in range(3):
+        slow.set([put("a", n=number)])
+
+    def overtake() -> None:
+        inner.release("", str(inner._partitions[""].lease_owner))
+        quick.sync()
+        quick.set([put("a", n=3)])
+
+    log.then("after mark", overtake)
+    slow.sync()
+    cursors = [event.cursor for event in slow.history()]
+    assert cursors == sorted(cursors)
+    assert "__INITIAL__" not in cursors
+    for cursor in set(cursors):
+        assert slow.get(at=cursor) == [{"id": "a", "n": max(n for n, each in enumerate(cursors) if each <= cursor)}]
+
+
+def test_a_reader_beside_a_sync_that_empties_a_plain_pair_sees_it_empty(inner: MemoryEventLog, clock: Ticking) -> None:
+    shelf: dict[str, list[dict[str, Any]]] = {}
+
+    def layer(events: Any) -> Layer:
+        return Layer(
+            table="users",
+            get_item_unique_identifier="id",
+            events=events,
+            getter=shelf.get,
+            setter=shelf.__setitem__,
+            clock=clock,
+        )
+
+    writer = layer(inner)
+    writer.set([put("a")])
+    writer.sync()
+    writer.set([delete("a")])
+    log = Between(inner)
+    log.then("after head", writer.sync)
+    assert layer(log).get() == []
+
+
+def test_more_segments_than_tries_that_a_vacuum_discarded_leave_the_records(
+    make: Callable[..., Layer], clock: Ticking, tmp_path: Path
+) -> None:
+    shelf = Shelf()
+    layer = make(storage=shelf, ttl=DAY)
+    for number in range(25):
+        layer.set([put("a", n=number)])
+        layer.sync()
+    named = {segment.ref for segment in layer._log.head("").segments}
+    for ref in set(shelf.kept) - named:
+        del shelf.kept[ref]
+    assert [layer.get(at=version)[0]["n"] for version in range(1, 26)] == list(range(25))

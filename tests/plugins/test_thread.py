@@ -101,3 +101,17 @@ def test_what_was_taken_is_run_also_where_nobody_closes(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", UNCLOSED], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "ran").exists()
+
+
+def test_where_no_thread_can_be_had_the_job_is_refused_and_the_next_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    runner, ran = ThreadRunner(), list[int]()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError):
+            runner.layer_runner(lambda: ran.append(1))
+    runner.layer_runner(lambda: ran.append(2))
+    runner.layer_closed()
+    assert ran == [2]

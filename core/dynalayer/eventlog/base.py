@@ -52,8 +52,8 @@ MAX_REF_BYTES = 256
 """How long a ref may be, in bytes of UTF-8."""
 
 
-MAX_LEASE = 3600 * MICROSECONDS
-"""How long a lease may last, in microseconds."""
+MAX_LEASE = 2 * 3600 * MICROSECONDS
+"""What a lease may have left, in microseconds: twice what any is taken for, since two clocks differ a little."""
 
 
 class RecordKind(StrEnum):
@@ -404,7 +404,7 @@ class EventLog(ABC):
     def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
         """Take or prolong the partition's lease; False while another owner's has not run out at `now`.
 
-        One that would last longer than `MAX_LEASE` from now on was taken by a clock that was wrong, and counts as run
+        One that has more than `MAX_LEASE` left was taken by a clock that was wrong, and counts as run
         out.
         """
 
