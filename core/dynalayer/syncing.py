@@ -151,9 +151,9 @@ class Syncer:
                 logger.warning("a lease could not be given back; it will run out by itself: %s", error)
 
     def _hold(self, sync: _Sync, partition: str) -> None:
-        """Take the lease, or prolong it once half of it is gone."""
+        """Take the lease, or prolong it once half of it is gone; a mutable place needs it whole each time."""
         now = self._clock()
-        if 2 * now < 2 * sync.held_until - self._lease:
+        if self._storage.capabilities.immutable and 2 * now < 2 * sync.held_until - self._lease:
             return
         sync.held_until = now + self._lease
         if not self._log.lease(partition, sync.owner, now, sync.held_until):

@@ -404,6 +404,8 @@ class EventLog(ABC):
     def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
         """Take or prolong the partition's lease; False while another owner's has not run out at `now`.
 
+        A partition without records has one too: the first may come while the lease holds.
+
         One that has more than `MAX_LEASE` left was taken by a clock that was wrong, and counts as run
         out.
         """

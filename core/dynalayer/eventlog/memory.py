@@ -198,7 +198,7 @@ class MemoryEventLog(EventLog):
     def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
         """See `EventLog`."""
         with self._open():
-            kept = self._of(partition)
+            kept = self._partitions.setdefault(partition, self._of(partition))
             if kept.lease_owner not in ("", owner) and now < kept.lease_until <= now + MAX_LEASE:
                 return False
             kept.lease_owner, kept.lease_until = owner, until

@@ -306,14 +306,13 @@ class SQLiteEventLog(EventLog):
     def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
         """See `EventLog`."""
         with self._file.writing() as db:
+            self._make_row(db, partition)
             taken = db.execute(
                 "UPDATE partitions SET lease_owner = ?, lease_until = ? WHERE layer = ? AND name = ? "
                 "AND (lease_owner IN ('', ?) OR lease_until NOT BETWEEN ? AND ?)",
                 (owner, until, self._layer, partition, owner, now + 1, now + MAX_LEASE),
             ).rowcount
-            if taken:
-                return True
-            return self._row(db, partition) is None
+            return taken > 0
 
     def release(self, partition: str, owner: str) -> None:
         """See `EventLog`."""

@@ -616,6 +616,14 @@ class EventLogConformance:
         log.release("eu", "ann")
         assert not log.lease("eu", "ann", 250, 350)
 
+    def test_a_lease_of_a_partition_without_records_holds_when_the_first_comes(self, log: EventLog) -> None:
+        """Else two syncs would both have it."""
+        assert log.lease("eu", "ann", 100, 200)
+        assert not log.lease("eu", "bob", 150, 250)
+        _append(log)
+        assert not log.lease("eu", "bob", 150, 250)
+        assert log.lease("eu", "ann", 150, 250)
+
     def test_a_lease_leaves_the_head_and_its_revision_alone(self, log: EventLog) -> None:
         """A sync that began before it still moves the head; and the move leaves the lease alone."""
         _append(log, times=2)
