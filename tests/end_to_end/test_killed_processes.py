@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,11 +194,10 @@ def check_what_is_left(folder: Path, acknowledged: dict[str, list[str]]) -> None
 
 @pytest.mark.timeout(240)
 def test_no_event_is_lost_or_doubled_when_writers_and_syncers_are_killed_at_random(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     seed = int(os.environ.get("DYNALAYER_KILL_SEED", secrets.randbelow(2**32)))
-    with capsys.disabled():
-        sys.stdout.write(f"\nkill test: DYNALAYER_KILL_SEED={seed}\n")
+    record_property("kill test", f"DYNALAYER_KILL_SEED={seed}")
     begun = time.monotonic()
     with fleet_of(tmp_path, seed) as fleet:
         run_until_enough(fleet)
@@ -207,12 +206,12 @@ def test_no_event_is_lost_or_doubled_when_writers_and_syncers_are_killed_at_rand
     check_what_is_left(tmp_path, acknowledged)
     events, crashes = sum(map(len, acknowledged.values())), fleet.crashes()
     by_point = ", ".join(f"{crashes[point]} {point}" for point in DEADLY)
-    with capsys.disabled():
-        sys.stdout.write(
-            f"kill test: {events} events acknowledged, {fleet.kills} kills, of them {crashes.total()} by a crash point "
-            f"({by_point}), {fleet.syncs()} syncs, {lived:.0f} seconds running, "
-            f"{time.monotonic() - begun - lived:.0f} checking\n"
-        )
+    record_property(
+        "kill test",
+        f"{events:,} events acknowledged, {fleet.kills} kills, of them {crashes.total()} by a crash point "
+        f"({by_point}), {fleet.syncs()} syncs, {lived:.0f} seconds running, "
+        f"{time.monotonic() - begun - lived:.0f} checking",
+    )
     assert events >= EVENTS
     assert fleet.kills >= KILLS
     assert crashes["before mark"] >= CRASHES

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -83,7 +83,9 @@ def read_tree(layer: Layer, at: dict[str, Any] | None = None) -> dict[str, str]:
     return tree
 
 
-def test_the_api_gives_gits_tree_at_every_point_then_and_afterwards(replay: Replay, tmp_path: Path) -> None:
+def test_the_api_gives_gits_tree_at_every_point_then_and_afterwards(
+    replay: Replay, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     options: dict[str, Any] = {
         "table": TABLE,
         "get_item_unique_identifier": "path",
@@ -128,6 +130,12 @@ def test_the_api_gives_gits_tree_at_every_point_then_and_afterwards(replay: Repl
         later.vacuum(dry_run=False)
         assert later.verify().ok
         assert read_tree(later) == replay.states[-1][1]
+        record_property(
+            f"real history, {replay.name}",
+            f"{len(replay.events):,} changes of {len(later.partitions())} partitions replayed, "
+            f"{meta.synced_times} syncs, {len(replay.states)} of git's trees read with events pending, folded, cold, "
+            "and as of version, moment and cursor",
+        )
 
 
 def assert_history(layer: Layer, replay: Replay) -> None:
