@@ -291,7 +291,10 @@ class Layer:
             raise ClosedError(f"the layer of table {self.table!r} was closed")
 
     def _sync(self, partition: str | None) -> SyncResult:
-        pending = self._log.pending() if partition is None else (check_partition(partition),)
+        if partition is None:
+            pending = self._log.pending()
+        else:  # one never heard of stays so
+            pending = (partition,) if self._log.partition_state(check_partition(partition)).version else ()
         if not pending:
             self._syncer.expire()
             return SyncResult(0, locked=False)
