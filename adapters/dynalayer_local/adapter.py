@@ -166,8 +166,8 @@ def _failure(what: str, path: Path, error: OSError) -> StorageError:
     advice = {
         errno.ENOSPC: "; the disk is full: make room and try again, what was there is whole",
         errno.EDQUOT: "; the disk quota is used up: make room and try again, what was there is whole",
-        errno.EACCES: "; grant this user the right to write there",
-        errno.EPERM: "; grant this user the right to write there",
+        errno.EACCES: f"; grant this user the right to {what} it",
+        errno.EPERM: f"; grant this user the right to {what} it",
         errno.EROFS: "; the file system is mounted read-only",
         errno.ENOTDIR: "; a part of the path is a file",
     }.get(error.errno or 0, "")

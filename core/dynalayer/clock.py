@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["INITIAL", "MICROSECONDS", "Clock", "from_iso", "now", "to_datetime", "to_iso", "to_microseconds"]
+from dynalayer.errors import ConfigurationError
+
+__all__ = ["INITIAL", "MICROSECONDS", "Clock", "checked", "from_iso", "now", "to_datetime", "to_iso", "to_microseconds"]
 
 MICROSECONDS = 1_000_000
 """Microseconds in a second."""
@@ -22,6 +24,31 @@ Clock = Callable[[], int]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+
+_FIRST, _LAST = 10**14, 25 * 10**16  # 1973 to 9892: seconds or nanoseconds in place of microseconds fall outside
+
+
+def checked(clock: Clock) -> Clock:
+    """A clock whose every answer is checked, so that a wrong unit never gets into what is stored.
+
+    Raises:
+        ConfigurationError: By the clock made: it told no moment in microseconds since the epoch.
+    """
+
+    def tell() -> int:
+        try:
+            moment = clock()
+        except Exception as error:
+            raise ConfigurationError(f"the clock raised {type(error).__name__}: {error}") from error
+        if type(moment) is not int or not _FIRST <= moment <= _LAST:
+            raise ConfigurationError(
+                f"the clock told {moment!r:.50}, which is no moment in whole microseconds since 1970; "
+                "as in time.time_ns() // 1000"
+            )
+        return moment
+
+    return tell
 
 
 def now() -> int:

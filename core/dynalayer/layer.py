@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from typing import Self, overload
-
-import pluggy
 
 from dynalayer import clock as clocks
 from dynalayer.appending import TTL, Appender, check_ttl
 from dynalayer.asof import At, Historian
-from dynalayer.clock import MICROSECONDS, Clock, to_datetime
-from dynalayer.errors import ClosedError, ConfigurationError, InvalidInputError, LayerError
-from dynalayer.eventlog.base import MAX_LEASE, EventLog, PartitionState
+from dynalayer.clock import Clock, to_datetime
+from dynalayer.errors import ClosedError, InvalidInputError, LayerError
+from dynalayer.eventlog.base import EventLog, PartitionState
 from dynalayer.events import Event, EventReader, ItemFunction, check_partition, check_table
 from dynalayer.opening import DEFAULT_EVENTS, DEFAULT_STORAGE, StorageOption, open_event_log, open_storage
+from dynalayer.options import Runner, Strategy, check_options, check_pair, register_plugins
 from dynalayer.pairs import Getter, PlainPair, Setter
 from dynalayer.plugins import (
-    FunctionRunner,
-    FunctionStrategy,
     Observers,
-    load_plugin,
     new_manager,
-    register,
 )
 from dynalayer.reading import Reader
 from dynalayer.snapshots import Snapshots
@@ -37,9 +32,6 @@ from dynalayer.verifying import Verifier, VerifyResult
 __all__ = ["Layer"]
 
 _MAX_VERSION = 2**63 - 1  # what a log can compare with
-
-Strategy = Callable[..., object]
-Runner = Callable[[Callable[[], None]], object]
 
 
 class Layer:
@@ -97,26 +89,23 @@ class Layer:
         clock: Clock = clocks.now,
     ) -> None:
         self.table = check_table(table)
-        if not _is_number(lease) or not 0 < lease <= MAX_LEASE / 2 / MICROSECONDS:
-            raise ConfigurationError(f"lease={lease!r:.100} is no positive number of seconds up to an hour")
-        if not _is_number(cache_bytes) or not 0 <= cache_bytes < math.inf:
-            raise ConfigurationError(f"cache_bytes={cache_bytes!r:.100} is no number of bytes; 0 is none")
-        if not callable(clock):
-            raise ConfigurationError(f"clock is a function that tells microseconds, not {clock!r:.100}")
-        for name, function in (
-            ("get_item_unique_identifier", get_item_unique_identifier),
-            ("get_item_partition", get_item_partition),
-        ):
-            if not (function is None or isinstance(function, str) or callable(function)):
-                raise ConfigurationError(
-                    f"{name} is an attribute's name or a function of the item, not {function!r:.100}"
-                )
-        _check_pair(getter, setter, storage, get_item_unique_identifier)
+        check_options(
+            lease=lease,
+            cache_bytes=cache_bytes,
+            clock=clock,
+            get_item_unique_identifier=get_item_unique_identifier,
+            get_item_partition=get_item_partition,
+        )
+        clock = clocks.checked(clock)
+        clock()
+        check_pair(getter, setter, storage, get_item_unique_identifier)
         self._closed = False
+        self._idle = threading.Condition()
+        self._syncing: set[int] = set()
         self._manager = new_manager()
         self._observers = Observers(self._manager)
         self._reader = EventReader(table, get_item_unique_identifier, get_item_partition)
-        _register_plugins(self._manager, plugins, sync_strategy, background_runner)
+        register_plugins(self._manager, plugins, sync_strategy, background_runner)
         pair: StorageOption | None = None
         if getter is not None and setter is not None:
             pair = PlainPair(getter, setter, self._reader, table)
@@ -274,10 +263,15 @@ class Layer:
         return self._verifier.run(None if partition is None else check_partition(partition))
 
     def close(self) -> None:
-        """Let background syncs finish, then close the event log. Closing twice is as closing once."""
+        """Let running syncs finish, those of other threads too, then close the event log.
+
+        Closing twice is as closing once.
+        """
         if not self._closed:
             self._observers.closed()
             self._closed = True
+            with self._idle:
+                self._idle.wait_for(lambda: self._syncing <= {threading.get_ident()})
             self._log.close()
 
     def __enter__(self) -> Self:
@@ -291,6 +285,20 @@ class Layer:
             raise ClosedError(f"the layer of table {self.table!r} was closed")
 
     def _sync(self, partition: str | None) -> SyncResult:
+        """Sync, known to `close()`, which waits: what it cut off would hold leases until they run out."""
+        me = threading.get_ident()
+        with self._idle:
+            nested = me in self._syncing
+            self._syncing.add(me)
+        try:
+            return self._sync_now(partition)
+        finally:
+            if not nested:
+                with self._idle:
+                    self._syncing.discard(me)
+                    self._idle.notify_all()
+
+    def _sync_now(self, partition: str | None) -> SyncResult:
         if partition is None:
             pending = self._log.pending()
         else:  # one never heard of stays so
@@ -336,52 +344,3 @@ class Layer:
             unsynced_since=None if state.pending_since is None else to_datetime(state.pending_since),
             segments=len(head.segments),
         )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _check_pair(getter: Getter | None, setter: Setter | None, storage: object, get_id: ItemFunction | None) -> None:
-    if (getter is None) != (setter is None):
-        missing = "getter" if getter is None else "setter"
-        raise ConfigurationError(f"getter and setter go together; {missing} is missing")
-    if getter is None:
-        return
-    for name, function in (("getter", getter), ("setter", setter)):
-        if not callable(function):
-            raise ConfigurationError(f"{name} is a function, not {function!r:.100}")
-    if storage is not None:
-        raise ConfigurationError("getter and setter stand in place of storage; leave one out")
-    if get_id is None:
-        raise ConfigurationError(
-            "with getter and setter the layer needs get_item_unique_identifier, to tell their items apart"
-        )
-
-
-def _register_plugins(
-    manager: pluggy.PluginManager,
-    plugins: Iterable[object],
-    strategy: Strategy | Sequence[Strategy] | None,
-    runner: str | Runner | None,
-) -> None:
-    if isinstance(plugins, str) or not isinstance(plugins, Iterable):
-        raise ConfigurationError(f"plugins is a list of names and objects; write plugins=[{plugins!r:.100}]")
-    for plugin in plugins:
-        _register(manager, plugin)
-    strategies = [] if strategy is None else list(strategy) if isinstance(strategy, list | tuple) else [strategy]
-    for each in strategies:
-        if not callable(each):
-            raise ConfigurationError(f"sync_strategy is a function of the layer's meta, not {each!r:.100}")
-        register(manager, FunctionStrategy(each), f"sync_strategy-{id(each)}")
-    if callable(runner):
-        register(manager, FunctionRunner(runner), "background_runner")
-    elif runner is not None:
-        _register(manager, runner)
-
-
-def _register(manager: pluggy.PluginManager, plugin: object) -> None:
-    if isinstance(plugin, str):
-        register(manager, load_plugin(plugin), plugin)
-    else:
-        register(manager, plugin)

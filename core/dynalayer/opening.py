@@ -153,7 +153,11 @@ def _checked(adapter: object, distribution: str | None) -> Adapter:
         or not isinstance(adapter, Adapter)
         or not isinstance(adapter.capabilities, Capabilities)
     ):
-        hint = "; it is a wrapper, and a list of storage ends with the store" if isinstance(adapter, Wrapper) else ""
+        hint = ""
+        if inspect.isclass(adapter):
+            hint = "; this is a class: give its object"
+        elif isinstance(adapter, Wrapper):
+            hint = "; it is a wrapper, and a list of storage ends with the store"
         raise PluginError(
             f"{_label(adapter)} is no adapter: one has a name, capabilities, layer_setter, layer_getter, "
             f"layer_discard and layer_list{hint}",

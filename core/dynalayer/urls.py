@@ -67,8 +67,8 @@ class URL:
         authority = re.split("[/?]", unquote(location)[2:], maxsplit=1)[0] if location.startswith("//") else ""
         if not _AUTHORITY.fullmatch(authority):
             raise ConfigurationError(
-                f"the URL given as {what} holds credentials; leave them out and give them where the store's "
-                "own client looks for them"
+                f"what stands after // in the URL given as {what} is no host and port; if it holds credentials leave "
+                "them out and give them where the store's own client looks for them"
             )
         pairs = parse_qsl(query, keep_blank_values=True)
         options = dict(pairs)

@@ -531,3 +531,30 @@ def test_what_is_refused_asks_no_strategy_and_starts_no_sync(world: World) -> No
             layer.set([put("eu", "x"), {"type": "PUT"}])
         assert asked == []
         assert layer.meta().unsynced_total == 1
+
+
+@pytest.mark.parametrize(
+    "clock", [lambda: 1_800_000_000, lambda: 10**18, lambda: 1.5e15, lambda: "x", lambda: None, lambda: 1 // 0]
+)
+def test_a_clock_of_another_unit_is_refused_before_anything_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Callable[[], Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match="the clock"):
+        Layer(table="users", get_item_unique_identifier="sk", clock=clock)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clock_that_breaks_later_writes_nothing(tmp_path: Path) -> None:
+    moments = [1_800_000_000_000_000]
+    layer = Layer(
+        table="users",
+        get_item_unique_identifier="sk",
+        events="memory:",
+        storage=f"local:{tmp_path}",
+        clock=lambda: moments[-1],
+    )
+    moments.append(10**18)
+    with pytest.raises(ConfigurationError, match="the clock told 1000000000000000000"):
+        layer.set([{"type": "PUT", "item": {"sk": "a"}}])
+    assert layer.get() == []

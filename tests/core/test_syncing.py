@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -550,3 +551,33 @@ def test_more_segments_than_tries_that_a_vacuum_discarded_leave_the_records(
     for ref in set(shelf.kept) - named:
         del shelf.kept[ref]
     assert [layer.get(at=version)[0]["n"] for version in range(1, 26)] == list(range(25))
+
+
+def test_closing_waits_for_the_sync_of_another_thread(tmp_path: Path) -> None:
+    entered, gate = threading.Event(), threading.Event()
+
+    class Slow(LocalAdapter):
+        @hookimpl
+        def layer_setter(self, partition: str, segment: Segment) -> str:
+            entered.set()
+            assert gate.wait(30)
+            return super().layer_setter(partition, segment)
+
+    def layer(storage: LocalAdapter) -> Layer:
+        events = f"sqlite:///{tmp_path}/events.db"
+        return Layer(table="users", get_item_unique_identifier="id", events=events, storage=storage)
+
+    slow = layer(Slow(tmp_path))
+    slow.set([put("a")])
+    results: list[SyncResult] = []
+    syncing = threading.Thread(target=lambda: results.append(slow.sync()))
+    syncing.start()
+    assert entered.wait(30)
+    closing = threading.Thread(target=slow.close)
+    closing.start()
+    gate.set()
+    syncing.join()
+    closing.join()
+    assert [result.count for result in results] == [1]
+    with layer(LocalAdapter(tmp_path)) as again:
+        assert again.sync() == SyncResult(0, locked=False)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +208,48 @@ def test_the_demo_shows_the_main_job_and_leaves_nothing(program: Program) -> Non
 
 def test_the_version_is_the_distributions(program: Program) -> None:
     assert program.good("--version").strip().startswith("dynalayer, version ")
+
+
+def test_an_interrupted_import_says_with_which_line_to_go_on(program: Program) -> None:
+    # The program waits for more input: it is interrupted between batches, or says that it was within one.
+    with subprocess.Popen(
+        [program.path, "import", "-", "--batch", "1"],
+        cwd=program.folder,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as running:
+        assert running.stdin
+        running.stdin.write(lines(put("a"), put("b")))
+        running.stdin.flush()
+        for _ in range(600):
+            if b"2 events" in program.run("status").stdout:
+                break
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+    assert b"interrupted; the lines through 2 were taken; go on with --from-line 3" in said
+
+
+def test_output_that_cannot_be_written_is_an_error_not_a_traceback(program: Program) -> None:
+    program.good("import", "-", stdin=lines(*(put(str(number)) for number in range(100))))
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [program.path, "get"], cwd=program.folder, stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    assert done.returncode == 1
+    assert b"No space left" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_names_that_would_move_the_cursor_are_shown_quoted(program: Program) -> None:
+    program.good("import", "-", stdin=lines({"partition": "p\x1b[31mred\n", **put("a")}))
+    assert r"'p\x1b[31mred\n'" in program.good("status")
+
+
+def test_the_program_runs_as_a_module_too(program: Program) -> None:
+    done = subprocess.run([sys.executable, "-m", "dynalayer", "--version"], capture_output=True, timeout=60)
+    assert done.stdout.startswith(b"dynalayer, version ")
+
+
+def test_an_import_into_memory_is_refused(program: Program) -> None:
+    assert "gone when the command ends" in program.bad("import", "-", "--events", "memory:", code=2)

@@ -25,6 +25,8 @@ _PARTITION = "scripts"
 @contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
+        if keep.exists():
+            raise click.UsageError(f"--keep {keep}: it is there already; name a new folder")
         yield keep
         return
     with tempfile.TemporaryDirectory(prefix="dynalayer-demo-") as folder:
@@ -37,8 +39,6 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 )
 def demo(keep: Path | None) -> None:
     """Run the main job on a part of a real repository's history, and show what happened."""
-    if keep is not None and keep.exists():
-        raise click.UsageError(f"--keep {keep}: it is there already; name a new folder")
     with reported(), _folder(keep) as folder:
         layer = Layer(
             table="files",

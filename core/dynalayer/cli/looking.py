@@ -82,6 +82,12 @@ def status(partition: str | None, table: str, events: str, storage: str, *, as_j
         show_status([layer.meta(name) for name in names])
 
 
+def _shown(partition: str) -> str:
+    """A name as it is, or quoted where it is empty, looks quoted, or would move the cursor."""
+    plain = partition.isprintable() and partition and partition[0] not in "'\""
+    return partition if plain else repr(partition)
+
+
 def show_status(partitions: list[PartitionMeta]) -> None:
     """Print a table of partitions."""
     if not partitions:
@@ -89,7 +95,7 @@ def show_status(partitions: list[PartitionMeta]) -> None:
     head = ("PARTITION", "VERSION", "FOLDED", "PENDING", "SEGMENTS", "CURSOR")
     rows = [
         (
-            repr(meta.partition) if not meta.partition else meta.partition,
+            _shown(meta.partition),
             f"{meta.version:,}",
             f"{meta.synced_total:,}",
             f"{meta.unsynced_total:,}",

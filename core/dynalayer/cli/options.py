@@ -38,9 +38,13 @@ def layer_options(command: F) -> F:
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Let a `LayerError` end the command with its text, not a traceback."""
+    """Let what can go wrong outside this program end the command with its text, not a traceback."""
     try:
         yield
+    except BrokenPipeError:  # whoever read has enough; click ends quietly
+        raise
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
     except LayerError as error:
         notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
         raise click.ClickException(f"{error}{notes}") from error

@@ -51,6 +51,8 @@ def import_events(
     them. Values are written as get and history write them: {"$decimal": "1.50"}. A line that cannot be taken ends the
     import; what stands before it is taken, and the error says how many lines that is.
     """
+    if events.startswith("memory:"):
+        raise click.UsageError("--events memory: is gone when the command ends; name a file, as in sqlite:///events.db")
     with (
         reported(),
         Layer(
@@ -89,6 +91,8 @@ class Importer:
     partitions: set[str] = field(default_factory=set)
     _batch: list[Any] = field(default_factory=list)
     _numbers: list[int] = field(default_factory=list)
+    _flushing: list[int] = field(default_factory=list)
+    _done: int = 0
 
     def take(self, file: IO[bytes], from_line: int = 1) -> None:
         """Take the lines from one on.
@@ -96,7 +100,25 @@ class Importer:
         Raises:
             InvalidInputError: A line cannot be taken; names file and line, and how many lines before it were.
         """
+        try:
+            self._take(file, from_line)
+        except KeyboardInterrupt:
+            click.echo(self._interrupted(), err=True)
+            raise
+
+    def _interrupted(self) -> str:
+        """What is certain after an interruption."""
+        said = f"{self.name}: interrupted; the lines through {self._done:,} were taken"
+        if self._flushing:
+            return (
+                f"{said}, and of lines {self._flushing[0]} to {self._flushing[-1]} all or none for each partition: "
+                "compare with `dynalayer history` before going on"
+            )
+        return f"{said}; go on with --from-line {self._done + 1}"
+
+    def _take(self, file: IO[bytes], from_line: int) -> None:
         number = 0
+        self._done = from_line - 1
         try:
             for number, line in enumerate(lines_of(file), 1):
                 if number < from_line or not line.strip():
@@ -131,8 +153,10 @@ class Importer:
         self._batch, self._numbers = [], []
         if not batch:
             return
+        self._flushing = numbers
         try:
             self._set(batch)
+            self._done, self._flushing = numbers[-1], []
         except InvalidEventError as error:
             index = error.index or 0
             self._set(batch[:index])
