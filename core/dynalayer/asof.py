@@ -86,8 +86,7 @@ class Historian:
         """
         gone: frozenset[str] = frozenset()
         past = self._past(partition)
-        for _ in range(_TRIES + len(past.segments)):
-            past = self._past(partition)
+        for _ in range(_TRIES + len(past.segments)):  # each try that fails leaves out what was gone
             version = self._resolve(partition, past, at)
             path, records = self._way(partition, past, gone, version)
             try:
@@ -99,6 +98,7 @@ class Historian:
                 if not missing:
                     raise
                 gone |= missing
+                past = self._past(partition)
                 continue
             with paused_collector():
                 for record in records:

@@ -59,8 +59,8 @@ class Layer:
         ttl: How long events are kept after they were folded, for history and as-of reads, in seconds; or a function of
             the item that says so. At least a day.
         plugins: Names of installed plugins, or plugin objects.
-        lease: How long a sync keeps others from double work on a partition, in seconds, renewed with each segment. A
-            plain getter and setter must be done within it.
+        lease: How long a sync keeps others from double work on a partition, in seconds, up to an hour; renewed as it
+            goes on. A plain getter and setter must be done within it.
         cache_bytes: How much of what was folded is remembered between reads, in bytes of JSON; 0 for nothing.
         clock: Tells the moment in microseconds since the epoch.
 

@@ -193,17 +193,14 @@ class Syncer:
         Raises:
             ConflictError: Others moved the head at every one of a bounded number of tries.
         """
-        hole = None
         for _ in range(_TRIES):
             head = self._log.head(partition)
             run = self._log.read(partition, head.version, max_bytes=_FOLD_BYTES)
             records = contiguous(run.records, head.version)
-            if run.head.revision == head.revision:
-                if not records and not run.records:
-                    return True
+            hole = run.head.revision == head.revision and bool(run.records) and not records
+            if run.head.revision == head.revision and not hole:
                 if not records:
-                    hole = run.records[0].version
-                    continue
+                    return True
                 if len(head.segments) > MAX_DELTAS:
                     # Only after compactions that failed; this one's error reaches the caller.
                     self._compactor.compact(partition)
@@ -222,7 +219,7 @@ class Syncer:
                     sync.marked = moved.revision
                     return run.complete
             time.sleep(random.uniform(0, 0.01))  # noqa: S311 -- jitter, no secret
-        if hole is not None:
+        if hole:
             raise missing_record(self._log, partition, head.version + 1)
         raise ConflictError(
             f"the head moved on at each of {_TRIES} tries to fold; sync again",

@@ -160,7 +160,8 @@ class Importer:
         except InvalidEventError as error:
             index = error.index or 0
             self._set(batch[:index])
-            reason = error.message.partition(": ")[2]
+            # The cause says the same without the position in the batch, which means nothing to the file's owner.
+            reason = error.__cause__.message if isinstance(error.__cause__, LayerError) else error.message
             raise self._refused(numbers[index], reason) from error
         except LayerError as error:
             error.add_note(
