@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from dataclasses import fields
@@ -119,3 +120,16 @@ def test_all_names_every_public_name_once_sorted_as_it_is_there() -> None:
         assert hasattr(dynalayer, name)
     imported = {name for name in vars(dynalayer) if name[0] != "_" and not inspect.ismodule(vars(dynalayer)[name])}
     assert imported == set(dynalayer.__all__)
+
+
+def test_every_testing_tool_that_the_reference_names_is_there() -> None:
+    rows = re.findall(r"^\| `(dynalayer\.testing\.\w+)` \|([^|]*)\|", section("Testing"), re.MULTILINE)
+    assert {module for module, _ in rows} == {
+        f"dynalayer.testing.{path.stem}"
+        for path in (ROOT / "core" / "dynalayer" / "testing").glob("*.py")
+        if path.stem != "__init__"
+    }
+    for module, text in rows:
+        names = re.findall(r"`([A-Z]\w+)`", text)
+        assert names
+        assert set(names) <= set(importlib.import_module(module).__all__)

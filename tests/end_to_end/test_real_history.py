@@ -168,18 +168,22 @@ def good(folder: Path, *arguments: str) -> list[bytes]:
 
 def test_the_command_line_gives_gits_tree_at_every_point_then_and_afterwards(replay: Replay, tmp_path: Path) -> None:
     attributes = ("--id-attribute", "path", "--partition-attribute", "dir", "--ignore", "commit")
-    trees: list[tuple[dict[str, str], dict[str, int]]] = []
+    trees: list[tuple[dict[str, str], dict[str, int], str]] = []
     for begin, end, tree in cuts(replay):
         part = tmp_path / "part.jsonl.gz"
         part.write_bytes(gzip.compress(b"".join(replay.lines[begin:end]), 1))
         said = good(tmp_path, "import", part.name, "--table", TABLE, *attributes)
         assert said[0].startswith(f"{end - begin:,} events taken".encode())
         versions = partitions_by_command(tmp_path)
-        assert tree_by_command(tmp_path, versions) == tree, "with events pending"
+        assert tree_by_command(tmp_path, dict.fromkeys(versions, "")) == tree, "with events pending"
         good(tmp_path, "sync", "--table", TABLE)
-        trees.append((tree, versions))
-    for tree, versions in (trees[0], trees[-1]):
-        assert tree_by_command(tmp_path, versions, "--at-version") == tree
+        trees.append((tree, versions, datetime.now(UTC).isoformat()))
+    for tree, versions, moment in (trees[0], trees[-1]):
+        assert (
+            tree_by_command(tmp_path, {name: str(version) for name, version in versions.items()}, "--at-version")
+            == tree
+        )
+        assert tree_by_command(tmp_path, dict.fromkeys(versions, moment), "--at-moment") == tree
     told = 0
     for partition in versions:
         told += len(good(tmp_path, "history", partition, "--table", TABLE))
@@ -194,10 +198,10 @@ def partitions_by_command(folder: Path) -> dict[str, int]:
     return {("" if name[0] == "''" else name[0]): int(name[1].replace(",", "")) for name in names}
 
 
-def tree_by_command(folder: Path, versions: dict[str, int], *at: str) -> dict[str, str]:
+def tree_by_command(folder: Path, places: dict[str, str], option: str = "") -> dict[str, str]:
     tree: dict[str, str] = {}
-    for partition, version in versions.items():
-        how = (*at, str(version)) if at else ()
+    for partition, place in places.items():
+        how = (option, place) if option else ()
         lines = good(folder, "get", partition, "--table", TABLE, *how)
         tree.update(tree_of([json.loads(line) for line in lines]))
     return tree

@@ -26,7 +26,7 @@ def test_jobs_run_one_at_a_time_in_order_and_close_waits_for_them() -> None:
     for number in range(10):
         assert runner.layer_runner(partial(job, number))
     runner.layer_closed()
-    assert sorted(ran) == list(range(10))
+    assert ran == list(range(10))
 
 
 def test_a_job_that_does_not_fit_any_more_is_run_by_its_caller() -> None:
