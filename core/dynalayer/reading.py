@@ -86,7 +86,8 @@ class Reader:
                 return None
             raise SegmentMissingError(
                 f"the head at version {head.version} (revision {head.revision}) in {self._log.location} names a "
-                f"segment that is gone: {error.message}",
+                f"segment that is gone: {error.message}; restore it from a copy, or rebuild the partition from the "
+                "source table",
                 operation="get",
                 partition=partition,
                 adapter=error.adapter,

@@ -142,6 +142,7 @@ def test_a_segment_that_is_gone_under_an_unchanged_head_names_both(
     assert "the head at version 1" in str(caught.value)
     assert str(segment) in str(caught.value)
     assert caught.value.adapter == "local"
+    assert "restore it from a copy, or rebuild the partition" in str(caught.value)
 
 
 def test_a_head_that_never_stands_still_ends_in_an_error_that_says_to_try_again(
