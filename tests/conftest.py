@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytest_plugins = ["servers"]
+
 # So that the assertions of the kits show the values that they compare.
 pytest.register_assert_rewrite("dynalayer.testing")
 

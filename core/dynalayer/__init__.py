@@ -1,5 +1,8 @@
 """dynalayer: a change log and snapshots over a table: cheap to read whole, no change lost, history told."""
 
+import typing
+
+from dynalayer.costs import Cost, Prices, Request, Usage
 from dynalayer.errors import (
     AppendError,
     ClosedError,
@@ -23,14 +26,19 @@ from dynalayer.eventlog.base import EventLog
 from dynalayer.eventlog.memory import MemoryEventLog
 from dynalayer.eventlog.sqlite import SQLiteEventLog
 from dynalayer.events import Event
+from dynalayer.explaining import Explanation
 from dynalayer.hookspecs import Adapter, Capabilities, Job, Wrapper, hookimpl
 from dynalayer.layer import Layer
+from dynalayer.opening import need_dynamodb as _need_dynamodb
 from dynalayer.segments import Segment
 from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
 from dynalayer.urls import URL
 from dynalayer.vacuuming import VacuumResult
 from dynalayer.values import Item
 from dynalayer.verifying import Finding, VerifyResult
+
+if typing.TYPE_CHECKING:
+    from dynalayer.eventlog.dynamodb import DynamoDBEventLog, TableMade, create_table
 
 __all__ = [
     "URL",
@@ -40,9 +48,12 @@ __all__ = [
     "ClosedError",
     "ConfigurationError",
     "ConflictError",
+    "Cost",
+    "DynamoDBEventLog",
     "Event",
     "EventLog",
     "EventLogError",
+    "Explanation",
     "Finding",
     "HistoryError",
     "InvalidEventError",
@@ -59,14 +70,28 @@ __all__ = [
     "PluginError",
     "PluginLoadError",
     "PluginNotFoundError",
+    "Prices",
+    "Request",
     "SQLiteEventLog",
     "Segment",
     "SegmentCorruptError",
     "SegmentMissingError",
     "StorageError",
     "SyncResult",
+    "TableMade",
+    "Usage",
     "VacuumResult",
     "VerifyResult",
     "Wrapper",
+    "create_table",
     "hookimpl",
 ]
+
+# What needs boto3, which is an extra and takes a while to import, is imported when it is first asked for.
+_OF_DYNAMODB = frozenset({"DynamoDBEventLog", "TableMade", "create_table"})
+
+
+def __getattr__(name: str) -> object:
+    if name not in _OF_DYNAMODB:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_need_dynamodb(), name)

@@ -11,6 +11,7 @@ from dynalayer.clock import INITIAL, Clock, to_datetime
 from dynalayer.errors import ConfigurationError, InvalidInputError
 from dynalayer.eventlog.base import Draft, EventLog, RecordKind
 from dynalayer.events import Change, Event, EventReader, pack
+from dynalayer.grouping import Groups
 from dynalayer.values import Item, copy_item
 
 __all__ = ["TTL", "Appender", "check_ttl"]
@@ -49,6 +50,7 @@ class Appender:
 
     def __init__(self, log: EventLog, reader: EventReader, ttl: TTL, clock: Clock) -> None:
         self._log = log
+        self._groups = Groups(log)
         self._reader = reader
         self._ttl = ttl
         self._clock = clock
@@ -63,19 +65,21 @@ class Appender:
             InvalidInputError: An event cannot be taken; nothing was written.
             AppendError: Not all was written; says for each partition what is certain.
         """
+        # Bulk work alone pauses the collector: what waits for a log would starve it where sets overlap.
         with paused_collector():
-            return self._append(events)
-
-    def _append(self, events: Iterable[object]) -> list[Event]:
-        read = [self._reader.read(event, index) for index, event in enumerate(events)]
-        batches: dict[str, list[Change]] = {}
-        for partition, change in read:
-            batches.setdefault(partition, []).append(change)
-        if not batches:
-            return []
-        nonce, at = secrets.token_hex(8), self._clock()
-        drafts = [self._draft(partition, changes, nonce, at) for partition, changes in batches.items()]
-        places = {place.partition: place for place in self._log.append(drafts)}
+            read = [self._reader.read(event, index) for index, event in enumerate(events)]
+            batches: dict[str, list[Change]] = {}
+            for partition, change in read:
+                batches.setdefault(partition, []).append(change)
+            if not batches:
+                return []
+            nonce, at = secrets.token_hex(8), self._clock()
+            drafts = [self._draft(partition, changes, nonce, at) for partition, changes in batches.items()]
+        if self._log.group_limit:
+            placed = self._groups.append(list(zip(drafts, batches.values(), strict=True)))
+        else:
+            placed = self._log.append(drafts)
+        places = {place.partition: place for place in placed}
         return [
             Event(
                 type=change.type,

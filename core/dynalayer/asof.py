@@ -58,11 +58,15 @@ class Historian:
         """
         newest = self._log.partition_state(partition).version  # what comes later is not waited for
         events: list[Event] = []
+        reached = after
         for run in self._runs(partition, after):
             with paused_collector():
                 for record in run.records:
-                    if record.version > newest:
+                    if record.version > newest or record.version > max(reached, run.head.version) + 1:
+                        # Past a hole in what is pending: a large record is just being written there. Who goes on from
+                        # here the next time would never see it.
                         return events
+                    reached = record.version
                     cursor = record.cursor if record.cursor != INITIAL else run.head.cursor_of(record.version)
                     at = to_datetime(record.at)
                     events.extend(

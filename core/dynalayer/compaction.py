@@ -82,17 +82,23 @@ class Compactor:
         self._snapshots = snapshots
         self._clock = clock
 
-    def compact(self, partition: str) -> None:
+    def compact(self, partition: str, head: Head) -> Head:
         """Compact a partition if it is due.
+
+        Args:
+            partition: The partition.
+            head: Its head, as it was a moment ago.
+
+        Returns:
+            The head as moved, or as last seen.
 
         Raises:
             ConflictError: A head that cannot take another delta moved on at every one of a bounded number of tries.
         """
-        head = self._log.head(partition)
         for _ in range(_TRIES):
             span = due(head.segments)
             if span is None:
-                return
+                return head
             replaced = head.segments[slice(*span)]
             try:
                 merged = self._merge(partition, replaced)
@@ -104,7 +110,7 @@ class Compactor:
                 continue
             head, moved = self._replace(partition, head, replaced, merged)
             if moved:
-                return
+                return head
         if len(head.segments) > MAX_DELTAS:
             raise ConflictError(
                 f"the snapshot moved on at each of {_TRIES} tries to compact it; sync again",
@@ -112,6 +118,7 @@ class Compactor:
                 partition=partition,
                 retryable=True,
             )
+        return head
 
     def _merge(self, partition: str, replaced: Sequence[SegmentRef]) -> SegmentRef:
         first, last = replaced[0], replaced[-1]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
 
 import orjson
-import zstandard
 
 from dynalayer.errors import ConfigurationError, InvalidEventError, InvalidInputError, InvalidValueError
+from dynalayer.packing import frame, unframe
 from dynalayer.values import UNDECODABLE, Item, copy_item, identifier_text, item_decoder, item_to_json
 
 __all__ = [
@@ -220,24 +219,12 @@ def _check_id(value: object, what: str) -> str:
     return text
 
 
-# A packed record is one byte that says how, four of a checksum of what follows, and a JSON array of [type, id, item].
-_PLAIN, _ZSTD = b"J", b"Z"
-_HEADER = 5
-_WORTH_COMPRESSING = 256  # below, zstd's frame eats what it saves
+# A packed record is a framed JSON array of [type, id, item].
 
 
 def pack(changes: Sequence[Change]) -> bytes:
     """Changes as the bytes of a record; compressed when it pays."""
-    plain = orjson.dumps([(change.type, change.id, _encoded(change)) for change in changes])
-    if len(plain) >= _WORTH_COMPRESSING:
-        compressed = zstandard.ZstdCompressor(level=3).compress(plain)
-        if len(compressed) < len(plain) * 0.9:
-            return _framed(_ZSTD, compressed)
-    return _framed(_PLAIN, plain)
-
-
-def _framed(how: bytes, body: bytes) -> bytes:
-    return how + zlib.crc32(body).to_bytes(4, "big") + body
+    return frame(orjson.dumps([(change.type, change.id, _encoded(change)) for change in changes]))
 
 
 def _encoded(change: Change) -> dict[str, Any]:
@@ -254,23 +241,7 @@ def unpack(packed: bytes, limit: int) -> list[Change]:
     Raises:
         ValueError: They are no packed record.
     """
-    how, body = packed[:1], packed[_HEADER:]
-    if packed != _framed(how, body):
-        raise ValueError("it does not match its checksum")
-    if how == _ZSTD:
-        try:
-            size = zstandard.frame_content_size(body)
-            if not 0 <= size <= limit:
-                raise ValueError(f"a record of {size} bytes; at most {limit} are possible")
-            # Streaming: it allocates what it really decodes, whatever size a rotten frame header claims.
-            stream = zstandard.ZstdDecompressor().decompressobj()
-            body = stream.decompress(body)
-            if not stream.eof or stream.unused_data:
-                raise ValueError("a record that is truncated, or followed by other bytes")
-        except zstandard.ZstdError as error:
-            raise ValueError(f"no zstd frame: {error}") from error
-    elif how != _PLAIN:
-        raise ValueError(f"an unknown packing {how!r}")
+    body = unframe(packed, limit)
     try:
         changes = []
         decoded = item_decoder(body)

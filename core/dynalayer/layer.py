@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Self, overload
 
 from dynalayer import clock as clocks
 from dynalayer.appending import TTL, Appender, check_ttl
 from dynalayer.asof import At, Historian
-from dynalayer.clock import Clock, to_datetime
+from dynalayer.clock import Clock
+from dynalayer.costs import Prices, Usage
+from dynalayer.counting import operation
 from dynalayer.errors import ClosedError, InvalidInputError, LayerError
-from dynalayer.eventlog.base import EventLog, PartitionState
+from dynalayer.eventlog.base import EventLog
 from dynalayer.events import Event, EventReader, ItemFunction, check_partition, check_table
+from dynalayer.explaining import Explainer, Explanation
+from dynalayer.metas import layer_meta, partition_meta
 from dynalayer.opening import DEFAULT_EVENTS, DEFAULT_STORAGE, StorageOption, open_event_log, open_storage
 from dynalayer.options import Runner, Strategy, check_options, check_pair, register_plugins
 from dynalayer.pairs import Getter, PlainPair, Setter
@@ -32,6 +37,7 @@ from dynalayer.verifying import Verifier, VerifyResult
 __all__ = ["Layer"]
 
 _MAX_VERSION = 2**63 - 1  # what a log can compare with
+_STRATEGY_LAG = 5.0  # seconds by which a strategy, asked after each set(), may not know what other processes did
 
 
 class Layer:
@@ -47,7 +53,8 @@ class Layer:
         get_item_unique_identifier: What identifies an item within its partition: an attribute's name or a function of
             the item. Left out, every event says its `id`.
         get_item_partition: Which partition an item belongs to, likewise. Left out, the event's `partition`, or `""`.
-        events: Where events are kept: a URL (`sqlite:///events.db`, `memory:`) or an `EventLog`.
+        events: Where events are kept: a URL (`dynamodb://events?region=eu-west-1`, `sqlite:///events.db`, `memory:`) or
+            an `EventLog`.
         storage: Where snapshots are kept: a URL (`local:snapshots`), an adapter, or a list of wrappers, outermost
             first, that ends with one of these.
         getter: With `setter`, in place of `storage`: a function that takes a partition and returns its items.
@@ -121,6 +128,7 @@ class Layer:
         self._syncer = Syncer(self._log, self._storage, snapshots, clock, lease)
         self._vacuum = Vacuum(self._log, self._storage, clock)
         self._verifier = Verifier(self._log, self._storage, clock)
+        self._explainer = Explainer(self._log, self._storage, snapshots, self._reading)
         self._trigger = Trigger(self._manager, self._observers, self._sync)
 
     def __repr__(self) -> str:
@@ -147,13 +155,19 @@ class Layer:
         if isinstance(events, str | bytes | dict) or not isinstance(events, Iterable):
             raise InvalidInputError(f"set() takes a list of events, not {type(events).__name__}", operation="set")
         try:
-            appended = self._appender.append(events)
+            with operation("set"):
+                appended = self._appender.append(events)
         except LayerError as error:
             raise error.within(operation="set")  # noqa: B904 -- the same error
         if appended:
             self._observers.appended(appended)
             written = dict.fromkeys(event.partition for event in appended)
-            self._trigger.ask(written, self._layer_meta, self._partition_meta)
+            with operation("strategy"):
+                self._trigger.ask(
+                    written,
+                    partial(self._layer_meta, lag=_STRATEGY_LAG),
+                    partial(self._partition_meta, lag=_STRATEGY_LAG),
+                )
         return appended
 
     def get(self, partition: str = "", *, at: At | None = None, sorted: bool = True) -> list[Item]:  # noqa: A002 -- the ancestor's word
@@ -176,9 +190,10 @@ class Layer:
         self._check_open()
         check_partition(partition)
         try:
-            if at is None:
-                return self._reading.get(partition, in_order=sorted)
-            return self._historian.get(partition, at, in_order=sorted)
+            with operation("get"):
+                if at is None:
+                    return self._reading.get(partition, in_order=sorted)
+                return self._historian.get(partition, at, in_order=sorted)
         except LayerError as error:
             raise error.within(operation="get", partition=partition)  # noqa: B904 -- the same error
 
@@ -201,7 +216,8 @@ class Layer:
         if id is not None and not identifier:
             raise InvalidInputError(f"id={id!r:.100} is no identifier: text or a whole number, never empty")
         try:
-            return self._historian.history(partition, identifier, min(max(after, 0), _MAX_VERSION))
+            with operation("history"):
+                return self._historian.history(partition, identifier, min(max(after, 0), _MAX_VERSION))
         except LayerError as error:
             raise error.within(operation="history", partition=partition)  # noqa: B904 -- the same error
 
@@ -214,7 +230,8 @@ class Layer:
     def meta(self, partition: str | None = None) -> LayerMeta | PartitionMeta:
         """The layer's counts, or one partition's, from what is stored."""
         self._check_open()
-        return self._layer_meta() if partition is None else self._partition_meta(check_partition(partition))
+        with operation("meta"):
+            return self._layer_meta() if partition is None else self._partition_meta(check_partition(partition))
 
     def sync(self, partition: str | None = None) -> SyncResult:
         """Fold pending events into snapshots.
@@ -238,7 +255,8 @@ class Layer:
     def partitions(self) -> list[str]:
         """Every partition that has ever had an event, sorted."""
         self._check_open()
-        return list(self._log.partitions())
+        with operation("partitions"):
+            return list(self._log.partitions())
 
     def vacuum(self, partition: str | None = None, *, dry_run: bool = True) -> VacuumResult:
         """Discard segments that neither a head nor the history names.
@@ -251,7 +269,8 @@ class Layer:
             ConfigurationError: The adapter cannot list its segments.
         """
         self._check_open()
-        return self._vacuum.run(None if partition is None else check_partition(partition), dry_run=dry_run)
+        with operation("vacuum"):
+            return self._vacuum.run(None if partition is None else check_partition(partition), dry_run=dry_run)
 
     def verify(self, partition: str | None = None) -> VerifyResult:
         """Read and check every segment and record that is kept; changes nothing.
@@ -260,7 +279,39 @@ class Layer:
             partition: Only this one; left out, all.
         """
         self._check_open()
-        return self._verifier.run(None if partition is None else check_partition(partition))
+        with operation("verify"):
+            return self._verifier.run(None if partition is None else check_partition(partition))
+
+    def explain(self, partition: str = "", *, prices: Prices | None = None) -> Explanation:
+        """What a read, an append and a sync of a partition request and cost, beside a plain Query of its items.
+
+        The partition is read for it.
+
+        Args:
+            partition: The partition.
+            prices: What is paid; left out, on-demand prices in US East (N. Virginia).
+
+        Raises:
+            LayerError: As `get`.
+        """
+        self._check_open()
+        check_partition(partition)
+        try:
+            with operation("explain"):
+                return self._explainer.explain(partition, prices or Prices())
+        except LayerError as error:
+            raise error.within(operation="explain", partition=partition)  # noqa: B904 -- the same error
+
+    def usage(self) -> dict[str, Usage]:
+        """What this object has requested so far, by operation: `"set"`, `"get"`, `"sync"`, `"strategy"` and so on.
+
+        Requests and units are as the service told them, of the event log if it is paid by request; and calls of the
+        storage adapter's hooks as requests to its store.
+        """
+        sums = dict(self._log.usage())
+        for name, usage in self._storage.counter.sums().items():
+            sums[name] = sums.get(name, Usage()) + usage
+        return sums
 
     def close(self) -> None:
         """Let running syncs finish, those of other threads too, then close the event log.
@@ -291,7 +342,8 @@ class Layer:
             nested = me in self._syncing
             self._syncing.add(me)
         try:
-            return self._sync_now(partition)
+            with operation("sync"):
+                return self._sync_now(partition)
         finally:
             if not nested:
                 with self._idle:
@@ -302,7 +354,8 @@ class Layer:
         if partition is None:
             pending = self._log.pending()
         else:  # one never heard of stays so
-            pending = (partition,) if self._log.partition_state(check_partition(partition)).version else ()
+            state = self._log.partition_state(check_partition(partition), lag=_STRATEGY_LAG)
+            pending = (partition,) if state.version else ()
         if not pending:
             self._syncer.expire()
             return SyncResult(0, locked=False)
@@ -313,34 +366,8 @@ class Layer:
             raise error
         return result
 
-    def _layer_meta(self) -> LayerMeta:
-        state = self._log.layer_state()
-        pending = state.appended - state.folded
-        return LayerMeta(
-            cursor=state.cursor,
-            loaded=state.appended > 0,
-            synced_last_total=state.synced_last_total,
-            synced_times=state.synced_times,
-            synced_total=state.folded,
-            unsynced_last_total=state.last_pending,
-            unsynced_total=pending,
-            error=self._trigger.error,
-        )
+    def _layer_meta(self, *, lag: float = 0) -> LayerMeta:
+        return layer_meta(self._log.layer_state(lag=lag), self._trigger.error)
 
-    def _partition_meta(self, partition: str) -> PartitionMeta:
-        state: PartitionState = self._log.partition_state(partition)
-        head = state.head
-        return PartitionMeta(
-            partition=partition,
-            version=state.version,
-            synced_version=head.version,
-            cursor=head.cursor,
-            synced_last_total=head.synced_last_total,
-            synced_times=head.synced_times,
-            synced_total=head.events_total,
-            unsynced_last_total=state.last_count,
-            unsynced_total=state.events_total - head.events_total,
-            unsynced_bytes=state.bytes_total - head.bytes_total,
-            unsynced_since=None if state.pending_since is None else to_datetime(state.pending_since),
-            segments=len(head.segments),
-        )
+    def _partition_meta(self, partition: str, *, lag: float = 0) -> PartitionMeta:
+        return partition_meta(self._log.partition_state(partition, lag=lag))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Sequence
+from types import ModuleType
 
 import pluggy
 
@@ -16,7 +18,7 @@ from dynalayer.plugins import ADAPTERS, load, register
 from dynalayer.storage import Storage
 from dynalayer.urls import URL
 
-__all__ = ["DEFAULT_EVENTS", "DEFAULT_STORAGE", "StorageOption", "open_event_log", "open_storage"]
+__all__ = ["DEFAULT_EVENTS", "DEFAULT_STORAGE", "StorageOption", "need_dynamodb", "open_event_log", "open_storage"]
 
 DEFAULT_EVENTS = "sqlite:///.dynalayer/events.db"
 DEFAULT_STORAGE = "local:.dynalayer/snapshots"
@@ -44,7 +46,26 @@ def _memory(url: URL, table: str, *, create: bool) -> EventLog:
     return MemoryEventLog(table)
 
 
-_EVENT_LOGS = {"memory": _memory, "sqlite": _sqlite}
+def _dynamodb(url: URL, table: str, *, create: bool) -> EventLog:
+    log: EventLog = need_dynamodb().open_log(url, table, create=create)
+    return log
+
+
+def need_dynamodb() -> ModuleType:
+    """The module of the DynamoDB log, imported only when it is asked for: boto3 is an extra, and takes a while.
+
+    Raises:
+        ConfigurationError: boto3 is not installed.
+    """
+    try:
+        return importlib.import_module("dynalayer.eventlog.dynamodb")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("boto3", "botocore"):
+            raise
+        raise ConfigurationError("the DynamoDB event log needs boto3; pip install 'dynalayer[dynamodb]'") from error
+
+
+_EVENT_LOGS = {"dynamodb": _dynamodb, "memory": _memory, "sqlite": _sqlite}
 
 
 def open_event_log(events: str | EventLog, table: str, *, create: bool = True) -> EventLog:

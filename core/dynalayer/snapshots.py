@@ -123,6 +123,11 @@ class Snapshots:
             apply_segment(items, self._storage.get(partition, named, table=self._table))
         return items
 
+    def remembers(self, partition: str) -> bool:
+        """Whether a folded state of a partition is remembered."""
+        with self._lock:
+            return partition in self._slots
+
     @contextmanager
     def slot(self, partition: str) -> Iterator[Slot]:
         """A partition's place in the memory, for one user at a time; what is left in it is kept if there is room."""

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import pluggy
 
+from dynalayer.costs import Usage
+from dynalayer.counting import UsageCounter
 from dynalayer.errors import (
     ConfigurationError,
     LayerError,
@@ -31,6 +33,9 @@ class Storage:
         name: The adapter's name.
         distribution: Name and version of what it came with; None for an object that the caller made.
         capabilities: What it can do.
+
+    Attributes:
+        counter: Counts the calls of its hooks, as requests to the store.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class Storage:
         capabilities: Capabilities,
     ) -> None:
         self._hook = manager.hook
+        self.counter = UsageCounter()
         self.name = name
         self.distribution = distribution
         self.capabilities = capabilities
@@ -61,6 +67,7 @@ class Storage:
             "store a segment",
             segment.partition,
             lambda: self._hook.layer_setter(partition=segment.partition, segment=segment),
+            Usage(storage_writes=1),
         )
         if not isinstance(ref, str) or not ref or len(ref.encode()) > MAX_REF_BYTES:
             raise self._named(
@@ -126,7 +133,12 @@ class Storage:
 
     def fetch(self, partition: str, ref: str) -> Segment:
         """Whatever segment stands under a ref; errors as `get`."""
-        segment = self._call("read a segment", partition, lambda: self._hook.layer_getter(partition=partition, ref=ref))
+        segment = self._call(
+            "read a segment",
+            partition,
+            lambda: self._hook.layer_getter(partition=partition, ref=ref),
+            Usage(storage_reads=1),
+        )
         if not isinstance(segment, Segment):
             raise self._named(
                 StorageError(f"the adapter returned no segment for {ref!r} but {segment!r:.100}"), partition
@@ -136,12 +148,22 @@ class Storage:
     def discard(self, partition: str, ref: str) -> None:
         """Remove a segment."""
         self.need_listing("vacuum")
-        self._call("discard a segment", partition, lambda: self._hook.layer_discard(partition=partition, ref=ref))
+        self._call(
+            "discard a segment",
+            partition,
+            lambda: self._hook.layer_discard(partition=partition, ref=ref),
+            Usage(storage_writes=1),
+        )
 
     def list(self, partition: str) -> tuple[str, ...]:
         """The refs of all that is stored for a partition, sorted."""
         self.need_listing("vacuum")
-        refs = self._call("list segments", partition, lambda: self._hook.layer_list(partition=partition))
+        refs = self._call(
+            "list segments",
+            partition,
+            lambda: self._hook.layer_list(partition=partition),
+            Usage(storage_reads=1),
+        )
         return tuple(sorted(refs or ()))
 
     def need_listing(self, operation: str) -> None:
@@ -151,7 +173,8 @@ class Storage:
                 f"{operation} needs an adapter that can list and discard its segments; {self.name} cannot",
             ).within(operation=operation, adapter=self.name, distribution=self.distribution)
 
-    def _call(self, what: str, partition: str, call: Callable[[], T]) -> T:
+    def _call(self, what: str, partition: str, call: Callable[[], T], usage: Usage) -> T:
+        self.counter.add(usage)
         try:
             return call()
         except LayerError as error:

@@ -126,7 +126,7 @@ class Syncer:
 
     def _moment(self) -> int:
         """This sync's moment: later than every sync's before it, whatever the clocks say."""
-        last = self._log.layer_state().cursor
+        last = self._log.last_cursor()
         now = self._clock()
         return now if last == INITIAL else max(now, from_iso(last) + 1)
 
@@ -135,13 +135,13 @@ class Syncer:
         self._hold(sync, partition)
         try:
             sync.marked = 0
-            self._mark_leftovers(sync, partition, self._log.head(partition))
+            head = self._log.head(partition)
+            self._mark_leftovers(sync, partition, head)
             for _ in range(_PASSES):
-                complete = self._fold(sync, partition)
-                head = self._log.head(partition)
+                head, complete = self._fold(sync, partition, head)
                 if due(head.segments):
                     self._mark_leftovers(sync, partition, head)
-                    self._compactor.compact(partition)
+                    head = self._compactor.compact(partition, head)
                 if complete:
                     break
         finally:
@@ -187,23 +187,25 @@ class Syncer:
                 marks.append(Mark(record.version, record.nonce, cursor, moment + record.retention))
             self._log.mark(partition, marks)
 
-    def _fold(self, sync: _Sync, partition: str) -> bool:
-        """Fold the pending run, or as much of it as one segment takes; tell whether that was all.
+    def _fold(self, sync: _Sync, partition: str, head: Head) -> tuple[Head, bool]:
+        """Fold the pending run after a head, or as much of it as one segment takes.
+
+        Returns:
+            The head as moved, or as last seen; and whether that was all that is pending.
 
         Raises:
             ConflictError: Others moved the head at every one of a bounded number of tries.
         """
         for _ in range(_TRIES):
-            head = self._log.head(partition)
             run = self._log.read(partition, head.version, max_bytes=_FOLD_BYTES)
             records = contiguous(run.records, head.version)
             hole = run.head.revision == head.revision and bool(run.records) and not records
             if run.head.revision == head.revision and not hole:
                 if not records:
-                    return True
+                    return head, True
                 if len(head.segments) > MAX_DELTAS:
                     # Only after compactions that failed; this one's error reaches the caller.
-                    self._compactor.compact(partition)
+                    head = self._compactor.compact(partition, head)
                     continue
                 self._mark_leftovers(sync, partition, head)
                 self._hold(sync, partition)
@@ -217,7 +219,10 @@ class Syncer:
                     folded = [Unmarked(record.version, record.nonce, record.retention) for record in records]
                     self._mark(partition, moved, folded)
                     sync.marked = moved.revision
-                    return run.complete
+                    return moved, run.complete
+                head = self._log.head(partition)
+            else:
+                head = run.head
             time.sleep(random.uniform(0, 0.01))  # noqa: S311 -- jitter, no secret
         if hole:
             raise missing_record(self._log, partition, head.version + 1)
@@ -255,7 +260,7 @@ class Syncer:
             at=last.at,
             cursor=cursor,
             synced_times=head.synced_times + (0 if again else 1),
-            synced_last_total=count + (head.synced_last_total if again else 0),
+            synced_last_total=count + (head.synced_last_total if head.cursor == cursor else 0),
             reset=head.reset,
             retention=max(head.retention, *(record.retention for record in records)),
             vacuums=head.vacuums,

@@ -265,7 +265,7 @@ def test_a_long_series_of_small_syncs_stays_short_and_equals_the_model_now_and_t
 def test_a_compaction_changes_no_item_and_keeps_what_it_replaced_for_the_past(world: World, merging: bool) -> None:
     grow(world, merging=merging)
     before = world.head()
-    world.compactor(world.log).compact("")
+    world.compactor(world.log).compact("", world.log.head(""))
     head = world.head()
     assert len(head.segments) < len(before.segments)
     assert (head.segments[0].kind, head.segments[-1].to_version) == ("base", before.version)
@@ -281,13 +281,13 @@ def test_a_compaction_changes_no_item_and_keeps_what_it_replaced_for_the_past(wo
     world.check()
     for version, items in world.past.items():
         assert world.layer.get(at=version) == listed(items)
-    world.compactor(world.log).compact("")
+    world.compactor(world.log).compact("", world.log.head(""))
     assert world.head() == head
 
 
 def test_a_merged_delta_still_removes_what_the_base_holds(world: World) -> None:
     grow(world, merging=True)
-    world.compactor(world.log).compact("")
+    world.compactor(world.log).compact("", world.log.head(""))
     merged = world.head().segments[-1]
     segment = world.adapter().layer_getter("", merged.ref)
     assert (segment.kind, merged.entries, segment.entries) == ("delta", merged.entries, merged.entries)
@@ -302,11 +302,11 @@ def test_of_two_compactors_at_once_one_wins_and_the_other_changes_nothing(world:
     heads: list[Head] = []
 
     def compact() -> None:
-        world.compactor(world.log).compact("")
+        world.compactor(world.log).compact("", world.log.head(""))
         heads.append(world.head())
 
     log = Meanwhile(world.log, compact)
-    world.compactor(log).compact("")
+    world.compactor(log).compact("", world.log.head(""))
     assert log.moves == [False]
     assert heads == [world.head()]
     assert world.head().segments[-1].to_version == world.head().version
@@ -325,7 +325,7 @@ def test_a_fold_in_between_is_kept_behind_what_is_compacted(world: World, mergin
             folds.sync()
 
     log = Meanwhile(world.log, fold)
-    world.compactor(log).compact("")
+    world.compactor(log).compact("", world.log.head(""))
     assert log.moves == [False, True]
     head = world.head()
     assert head.version == before.version + 1
@@ -347,7 +347,7 @@ def test_a_vacuum_between_put_and_move_makes_the_compactor_write_anew(world: Wor
         discarded.extend(ref for _, ref in found)
 
     log = Meanwhile(world.log, vacuum, times)
-    world.compactor(log).compact("")
+    world.compactor(log).compact("", world.log.head(""))
     assert log.moves == [False] * times + [True]
     assert len(discarded) == times + 1  # also what the sync that was not to compact had put
     head = world.head()
@@ -380,7 +380,7 @@ def test_a_vacuum_and_a_fold_between_put_and_move_make_the_compactor_write_anew(
         with pytest.raises(ConflictError, match="not for now"):
             folds.sync()
 
-    world.compactor(Meanwhile(world.log, both)).compact("")
+    world.compactor(Meanwhile(world.log, both)).compact("", world.log.head(""))
     assert not {each.ref for each in world.head().segments} & set(discarded)
     world.check()
 
@@ -389,7 +389,7 @@ def test_a_compactor_that_never_comes_to_its_turn_gives_up_and_leaves_what_is_ri
     grow(world, merging=True)
     log = Meanwhile(world.log, lambda: world.layer.vacuum(dry_run=False), times=1000)
     before = world.head().segments
-    world.compactor(log).compact("")
+    world.compactor(log).compact("", world.log.head(""))
     assert 0 < len(log.moves) < 100
     assert not any(log.moves)
     assert world.head().segments == before
@@ -435,7 +435,7 @@ def test_a_compactor_whose_move_was_made_and_whose_answer_was_lost_recognises_it
 
     grow(world, merging=True)
     before = world.head()
-    world.compactor(Lost(world.log)).compact("")
+    world.compactor(Lost(world.log)).compact("", world.log.head(""))
     assert world.head().revision == before.revision + 1
     assert len(world.head().segments) < len(before.segments)
     world.check()

@@ -162,7 +162,7 @@ def test_reading_commands_make_no_event_log(program: Program) -> None:
 
 
 def test_what_is_not_there_is_told_with_what_is(program: Program) -> None:
-    assert "there is no event log 'postgres'; there are: memory, sqlite" in program.bad(
+    assert "there is no event log 'postgres'; there are: dynamodb, memory, sqlite" in program.bad(
         "status", "--events", "postgres://x"
     )
     program.good("import", "-", stdin=lines(put("x")))

@@ -17,16 +17,51 @@ from pathlib import Path
 
 import pytest
 
+import servers
 from dynalayer import Event, Item, Layer
+from dynalayer.testing.dynamodb import Faults, FaultyDynamoDB
 
 from .workers import DEADLY, LEASE, PARTITIONS, open_layer, open_log
 
 WORKERS = {f"writer-{number}": "writer" for number in range(4)} | {f"syncer-{number}": "syncer" for number in range(2)}
 EVENTS = 20_000
-KILLS = 80
-CRASHES = 12  # between the move of a head and the marking of what was folded
-PATIENCE = 150  # seconds
+PATIENCE = 240  # seconds
+FAULTS = Faults(
+    lost_request=0.02,
+    late_request=0.02,
+    throttle=0.03,
+    server_error=0.02,
+    lost_answer=0.03,
+    late_answer=0.02,
+    lateness=1.0,
+    unprocessed=0.2,
+    short_page=0.1,
+    index_lag=2.0,
+)
 PROGRAM = Path(__file__).with_name("workers.py")
+
+
+@dataclass(frozen=True)
+class World:
+    """Where the processes keep their events, and how much they have to go through.
+
+    Attributes:
+        name: What it is called.
+        events: The event log's URL, as the processes are given it.
+        quiet: The same log, for looking at what is left, by a way on which nothing goes wrong.
+        kills: How many are killed at least.
+        crashes: How many of them between the move of a head and the marking of what was folded.
+        pace: Seconds between two kills at most: where a process takes long to begin, it should live longer too.
+        proxy: What makes it faulty, if something does.
+    """
+
+    name: str
+    events: str
+    quiet: str
+    kills: int
+    crashes: int
+    pace: float
+    proxy: FaultyDynamoDB | None = None
 
 
 @dataclass
@@ -34,6 +69,7 @@ class Fleet:
     """The processes, each started again whenever it was killed."""
 
     folder: Path
+    world: World
     seed: int
     kills: int = 0
     incarnations: Counter[str] = field(default_factory=Counter)
@@ -41,7 +77,7 @@ class Fleet:
 
     def start(self, name: str) -> None:
         incarnation = self.incarnations[name] = self.incarnations[name] + 1
-        arguments = [WORKERS[name], str(self.folder), name, str(incarnation), str(self.seed)]
+        arguments = [WORKERS[name], str(self.folder), self.world.events, name, str(incarnation), str(self.seed)]
         with (self.folder / "stderr").open("ab") as errors:
             self.running[name] = subprocess.Popen([sys.executable, str(PROGRAM), *arguments], stderr=errors)
 
@@ -66,8 +102,15 @@ class Fleet:
 
     def acknowledged(self) -> dict[str, list[str]]:
         """What each writer has had acknowledged."""
+        return self._tokens("acknowledged")
+
+    def refused(self) -> dict[str, list[str]]:
+        """What each writer was told is not written."""
+        return self._tokens("refused")
+
+    def _tokens(self, what: str) -> dict[str, list[str]]:
         return {
-            name: [token for line in lines(self.folder / f"{name}.acknowledged") for token in line.split()]
+            name: [token for line in lines(self.folder / f"{name}.{what}") for token in line.split()]
             for name, kind in WORKERS.items()
             if kind == "writer"
         }
@@ -89,8 +132,8 @@ def lines(path: Path) -> list[str]:
 
 
 @contextmanager
-def fleet_of(folder: Path, seed: int) -> Iterator[Fleet]:
-    fleet = Fleet(folder, seed)
+def fleet_of(folder: Path, world: World, seed: int) -> Iterator[Fleet]:
+    fleet = Fleet(folder, world, seed)
     try:
         for name in WORKERS:
             fleet.start(name)
@@ -107,11 +150,12 @@ def run_until_enough(fleet: Fleet) -> None:
     end = time.monotonic() + PATIENCE
     while (
         sum(map(len, fleet.acknowledged().values())) < EVENTS
-        or fleet.kills < KILLS
-        or fleet.crashes()["before mark"] < CRASHES
+        or fleet.kills < fleet.world.kills
+        or fleet.crashes()["before mark"] < fleet.world.crashes
     ):
-        assert time.monotonic() < end, f"{fleet.kills} kills, {fleet.crashes()}, and not enough yet"
-        time.sleep(rng.uniform(0.05, 0.6))
+        told = sum(map(len, fleet.acknowledged().values()))
+        assert time.monotonic() < end, f"{told} events, {fleet.kills} kills, {fleet.crashes()}: not enough yet"
+        time.sleep(rng.uniform(0.05, fleet.world.pace))
         fleet.turn(rng)
 
 
@@ -164,12 +208,15 @@ def check_counts(layer: Layer, history: dict[str, list[Event]]) -> None:
     assert whole.synced_last_total == synced[whole.cursor]
 
 
-def check_what_is_left(folder: Path, acknowledged: dict[str, list[str]]) -> None:
-    log = open_log(folder)
-    with open_layer(folder, log) as layer, closing(open_log(folder)) as other:
+def check_what_is_left(fleet: Fleet, acknowledged: dict[str, list[str]]) -> None:
+    folder, events = fleet.folder, fleet.world.quiet
+    log = open_log(events)
+    with open_layer(folder, log) as layer, closing(open_log(events)) as other:
         assert set(layer.partitions()) == set(PARTITIONS)
         history = {partition: layer.history(partition) for partition in PARTITIONS}
         check_history(history, acknowledged)
+        there = {event.item["token"] for events in history.values() for event in events}
+        assert there.isdisjoint(token for tokens in fleet.refused().values() for token in tokens)
         check_counts(layer, history)
         items = {partition: layer.get(partition) for partition in PARTITIONS}
         assert items == {partition: folded(events) for partition, events in history.items()}
@@ -192,26 +239,47 @@ def check_what_is_left(folder: Path, acknowledged: dict[str, list[str]]) -> None
         assert items == {partition: open_layer(folder, other).get(partition) for partition in PARTITIONS}
 
 
-@pytest.mark.timeout(240)
+@pytest.fixture(params=["sqlite", "DynamoDB Local", "DynamoDB Local through faults"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    if request.param == "sqlite":
+        events = f"sqlite:///{tmp_path / 'events.db'}"
+        yield World(request.param, events, events, kills=80, crashes=12, pace=0.6)
+        return
+    endpoint = request.getfixturevalue("dynamodb_local")
+    with closing(servers.dynamodb_client(endpoint)) as client, servers.fresh_table(client) as table:
+        quiet = f"dynamodb://{table}?endpoint_url={endpoint}"
+        if request.param == "DynamoDB Local":
+            yield World(request.param, quiet, quiet, kills=30, crashes=4, pace=2.0)
+            return
+        with FaultyDynamoDB(endpoint, seed=secrets.randbelow(2**32), faults=FAULTS) as proxy:
+            faulty = f"dynamodb://{table}?endpoint_url={proxy.url}"
+            yield World(request.param, faulty, quiet, kills=30, crashes=4, pace=2.0, proxy=proxy)
+
+
+@pytest.mark.timeout(400)
 def test_no_event_is_lost_or_doubled_when_writers_and_syncers_are_killed_at_random(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+    world: World, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     seed = int(os.environ.get("DYNALAYER_KILL_SEED", secrets.randbelow(2**32)))
-    record_property("kill test", f"DYNALAYER_KILL_SEED={seed}")
+    record_property(f"kill test on {world.name}", f"DYNALAYER_KILL_SEED={seed}")
     begun = time.monotonic()
-    with fleet_of(tmp_path, seed) as fleet:
+    with fleet_of(tmp_path, world, seed) as fleet:
         run_until_enough(fleet)
     lived = time.monotonic() - begun
+    if world.proxy is not None:
+        world.proxy.settle()
+        told = ", ".join(f"{count:,} {fault}" for fault, count in sorted(world.proxy.told.items()))
+        record_property(f"kill test on {world.name}", told)
     acknowledged = fleet.acknowledged()
-    check_what_is_left(tmp_path, acknowledged)
+    check_what_is_left(fleet, acknowledged)
     events, crashes = sum(map(len, acknowledged.values())), fleet.crashes()
     by_point = ", ".join(f"{crashes[point]} {point}" for point in DEADLY)
     record_property(
-        "kill test",
+        f"kill test on {world.name}",
         f"{events:,} events acknowledged, {fleet.kills} kills, of them {crashes.total()} by a crash point "
         f"({by_point}), {fleet.syncs()} syncs, {lived:.0f} seconds running, "
         f"{time.monotonic() - begun - lived:.0f} checking",
     )
     assert events >= EVENTS
-    assert fleet.kills >= KILLS
-    assert crashes["before mark"] >= CRASHES
+    assert fleet.kills >= world.kills
+    assert crashes["before mark"] >= world.crashes

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from dynalayer.cli.demo import demo
-from dynalayer.cli.looking import get, history, status
+from dynalayer.cli.looking import explain, get, history, status
 from dynalayer.cli.taking import import_events
-from dynalayer.cli.upkeep import sync, vacuum, verify
+from dynalayer.cli.upkeep import create_table, sync, vacuum, verify
 
 __all__ = ["main"]
 
@@ -21,5 +21,5 @@ def main() -> None:
     """
 
 
-for command in (import_events, get, history, sync, status, verify, vacuum, demo):
+for command in (import_events, get, history, sync, status, explain, verify, vacuum, create_table, demo):
     main.add_command(command)

@@ -1,15 +1,17 @@
-"""Looking at a layer: `get`, `history`, `status`."""
+"""Looking at a layer: `get`, `history`, `status`, `explain`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import click
 
 from dynalayer.cli.options import event_line, item_line, layer_options, opened, print_json
+from dynalayer.costs import Prices, Usage
 from dynalayer.states import PartitionMeta
 
-__all__ = ["get", "history", "show_status", "status"]
+__all__ = ["explain", "get", "history", "show_status", "status"]
 
 
 def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
@@ -80,6 +82,52 @@ def status(partition: str | None, table: str, events: str, storage: str, *, as_j
             click.echo(f" in {len(names):,} partitions, {meta.unsynced_total:,} of them pending")
             click.echo(f"synced {meta.synced_times:,} times; last cursor {meta.cursor}")
         show_status([layer.meta(name) for name in names])
+        _show_usage(layer.usage().values())
+
+
+def _show_usage(usages: Iterable[Usage]) -> None:
+    """Print what this command requested, where it is paid by request."""
+    usage = sum(usages, Usage())
+    if usage.requests:
+        click.echo(f"this command: {usage.requests:,} requests, {_units(usage)}")
+
+
+def _units(usage: Usage) -> str:
+    read, written = (f"{units:,.1f}".removesuffix(".0") for units in (usage.read_units, usage.write_units))
+    return f"{read} read units, {written} write units"
+
+
+@click.command()
+@click.argument("partition", default="")
+@layer_options
+@click.option("--prices", "price_table", metavar="FILE", help="A TOML file of prices, in place of those built in.")
+@click.option("--json", "as_json", is_flag=True, help="All of it as JSON.")
+def explain(partition: str, table: str, events: str, storage: str, price_table: str | None, *, as_json: bool) -> None:
+    """Tell what a read, an append and a sync of a PARTITION request, and what that costs.
+
+    Beside them stands a plain Query of the same items. The partition is read for it.
+    """
+    with opened(table, events, storage) as layer:
+        prices = Prices() if price_table is None else Prices.from_toml(price_table)
+        explained = layer.explain(partition, prices=prices)
+    if as_json:
+        print_json(explained)
+        return
+    click.echo(f"partition {_shown(partition)}: {explained.items:,} items of {explained.item_bytes:,} bytes;", nl=False)
+    click.echo(f" {explained.segments:,} segments, {explained.pending:,} records pending")
+    click.echo(f"prices of {prices.as_of} in {prices.region}, {prices.currency}")
+    for title, cost in (
+        ("first read of a process", explained.first_read),
+        ("further read, nothing new", explained.read),
+        ("first append of a process", explained.first_append),
+        ("further append", explained.append),
+        ("sync", explained.sync),
+        ("plain Query of the same items", explained.plain_query),
+    ):
+        click.echo(f"\n{title}: {_units(cost.usage)}", nl=False)
+        click.echo(f", {explained.price(cost) * 1_000_000:,.2f} {prices.currency} a million times")
+        for request in cost.requests:
+            click.echo(f"  {request.count:>6,} x {request.name:<20} {request.why}")
 
 
 def _shown(partition: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from dynalayer.cli.options import layer_options, opened
+from dynalayer.cli.options import layer_options, opened, reported
+from dynalayer.opening import need_dynamodb
 
-__all__ = ["sync", "vacuum", "verify"]
+__all__ = ["create_table", "sync", "vacuum", "verify"]
 
 
 @click.command()
@@ -52,3 +53,20 @@ def vacuum(partition: str | None, table: str, events: str, storage: str, *, disc
         click.echo(f"{name!r}: {ref}: left, {reason}")
     done = "discarded" if discard else "would be discarded (--discard does it)"
     click.echo(f"{len(result.discarded):,} segments {done}, {len(result.left):,} left that nothing names")
+
+
+@click.command("create-table")
+@click.argument("url")
+def create_table(url: str) -> None:
+    """Make the DynamoDB table of an event log: URL is dynamodb://TABLE?region=REGION.
+
+    Keys, index, TTL and billing by request are as the log needs them. A table that is there already is only checked,
+    and its TTL switched on.
+    """
+    with reported():
+        made = need_dynamodb().create_table(url)
+    if made.created:
+        click.echo(f"made table {made.name}: keys pk and sk, index cursor-index, TTL on ttl, billed by request; active")
+        return
+    click.echo(f"table {made.name} is there already, with the right keys and index; ", nl=False)
+    click.echo("its TTL is switched on now" if made.ttl_enabled else "nothing was to be done")

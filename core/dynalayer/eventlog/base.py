@@ -14,7 +14,7 @@ Every method may be called from any thread. What fails raises `EventLogError`; m
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
@@ -22,6 +22,7 @@ from typing import Any, Self
 import orjson
 
 from dynalayer.clock import INITIAL, MICROSECONDS
+from dynalayer.costs import Cost, Usage
 from dynalayer.segments import SegmentKind
 from dynalayer.values import UNDECODABLE
 
@@ -35,6 +36,7 @@ __all__ = [
     "Head",
     "HeadMove",
     "LayerState",
+    "LogCosts",
     "Mark",
     "OldSegment",
     "PartitionState",
@@ -336,6 +338,33 @@ class LayerState:
     synced_last_total: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class LogCosts:
+    """What a log requests for one partition as it is now, from the sizes stored.
+
+    Attributes:
+        head: The head that all of it starts from.
+        pending: Records above it.
+        first_read: A read in a process that has not read the partition before.
+        read: A further read, with nothing new since.
+        first_append: The first append in a process.
+        append: A further append; of a record as large as the partition's are on average.
+        sync: A sync of the partition alone, marking included, segments apart.
+        compaction: What a sync requests besides where a compaction is due.
+        lease: What it requests besides to prolong its lease.
+    """
+
+    head: Head
+    pending: int
+    first_read: Cost
+    read: Cost
+    first_append: Cost
+    append: Cost
+    sync: Cost
+    compaction: Cost
+    lease: Cost
+
+
 class EventLog(ABC):
     """One layer's log. See the module for what is promised.
 
@@ -343,11 +372,14 @@ class EventLog(ABC):
         table: The layer's table: one log object serves one layer.
         location: What people call it, free of credentials.
         record_limit: Packed bytes that one record may have.
+        group_limit: Packed bytes up to which what several threads append to one partition at once should go in one
+            record, where an append is a round trip and partitions are written one by one anyway; 0: each in its own.
     """
 
     table: str
     location: str
     record_limit: int
+    group_limit: int = 0
 
     @property
     @abstractmethod
@@ -434,12 +466,30 @@ class EventLog(ABC):
         """Whether a sync of this layer had this cursor, as far back as syncs are remembered."""
 
     @abstractmethod
-    def partition_state(self, partition: str) -> PartitionState:
-        """A partition's counts."""
+    def last_cursor(self) -> str:
+        """The newest cursor of any sync; `__INITIAL__` before the first."""
 
     @abstractmethod
-    def layer_state(self) -> LayerState:
-        """The layer's counts."""
+    def partition_state(self, partition: str, *, lag: float = 0) -> PartitionState:
+        """A partition's counts.
+
+        Args:
+            partition: The partition.
+            lag: Seconds by which what others did may be left out, where it costs requests to know, but for a
+                partition's first record; what was appended and moved through this object is counted in any case.
+        """
+
+    @abstractmethod
+    def layer_state(self, *, lag: float = 0) -> LayerState:
+        """The layer's counts; `lag` as for `partition_state`."""
+
+    def costs(self, partition: str) -> LogCosts | None:  # noqa: ARG002 -- for logs that cost something
+        """What a read, an append and a sync of a partition request; None for a log that is not paid by request."""
+        return None
+
+    def usage(self) -> Mapping[str, Usage]:
+        """What was requested of a service paid by request, by the layer's operation; empty where there is none."""
+        return {}
 
     @abstractmethod
     def close(self) -> None:

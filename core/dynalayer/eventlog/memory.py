@@ -243,7 +243,12 @@ class MemoryEventLog(EventLog):
         with self._open():
             return cursor in self._cursors
 
-    def partition_state(self, partition: str) -> PartitionState:
+    def last_cursor(self) -> str:
+        """See `EventLog`."""
+        with self._open():
+            return self._state.cursor
+
+    def partition_state(self, partition: str, *, lag: float = 0) -> PartitionState:  # noqa: ARG002 -- it costs nothing
         """See `EventLog`."""
         with self._open():
             kept = self._of(partition)
@@ -260,7 +265,7 @@ class MemoryEventLog(EventLog):
                 pending_since=oldest.at if pending and oldest else None,
             )
 
-    def layer_state(self) -> LayerState:
+    def layer_state(self, *, lag: float = 0) -> LayerState:  # noqa: ARG002 -- as above
         """See `EventLog`."""
         with self._open():
             newest = (kept.records.get(kept.version) for kept in self._partitions.values() if kept.pending)

@@ -375,7 +375,13 @@ class SQLiteEventLog(EventLog):
             found = db.execute("SELECT 1 FROM syncs WHERE layer = ? AND cursor = ?", (self._layer, cursor)).fetchone()
             return found is not None
 
-    def partition_state(self, partition: str) -> PartitionState:
+    def last_cursor(self) -> str:
+        """See `EventLog`."""
+        with self._file.reading() as db:
+            (cursor,) = db.execute("SELECT cursor FROM layers WHERE id = ?", (self._layer,)).fetchone()
+            return str(cursor)
+
+    def partition_state(self, partition: str, *, lag: float = 0) -> PartitionState:  # noqa: ARG002 -- it costs little
         """See `EventLog`."""
         with self._file.reading() as db:
             row = db.execute(
@@ -400,7 +406,7 @@ class SQLiteEventLog(EventLog):
                 pending_since=oldest[0] if oldest else None,
             )
 
-    def layer_state(self) -> LayerState:
+    def layer_state(self, *, lag: float = 0) -> LayerState:  # noqa: ARG002 -- as above
         """See `EventLog`."""
         with self._file.reading() as db:
             row = db.execute(

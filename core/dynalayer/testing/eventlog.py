@@ -109,6 +109,7 @@ def _folded(log: EventLog, partition: str, through: int, sync: int, *, first: bo
     records = [record for record in log.read(partition, head.version).records if record.version <= through]
     assert records, f"partition {partition!r} has no record above {head.version} through {through}"
     count, last = sum(record.count for record in records), records[-1]
+    again = head.cursor == _cursor(sync)
     moved = Head(
         version=last.version,
         revision=head.revision + 1,
@@ -117,8 +118,8 @@ def _folded(log: EventLog, partition: str, through: int, sync: int, *, first: bo
         bytes_total=last.bytes_total,
         at=last.at,
         cursor=_cursor(sync),
-        synced_times=head.synced_times + 1,
-        synced_last_total=count,
+        synced_times=head.synced_times + (0 if again else 1),
+        synced_last_total=count + (head.synced_last_total if again else 0),
         retention=_DAY,
     )
     return HeadMove(head.revision, moved, folded=count, first=first)
@@ -983,6 +984,7 @@ class EventLogConformance:
             "forget_old_segments": lambda: log.forget_old_segments("eu", ["ref"]),
             "expire": lambda: log.expire(_AT, 1, _cursor(1)),
             "knows_cursor": lambda: log.knows_cursor(_cursor(1)),
+            "last_cursor": log.last_cursor,
             "partition_state": lambda: log.partition_state("eu"),
             "layer_state": log.layer_state,
         }

@@ -17,9 +17,10 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, ParamSpec, TypeVar
 
+from dynalayer.costs import Usage
 from dynalayer.errors import ConfigurationError
 from dynalayer.eventlog.base import (
     Appended,
@@ -28,6 +29,7 @@ from dynalayer.eventlog.base import (
     Head,
     HeadMove,
     LayerState,
+    LogCosts,
     Mark,
     OldSegment,
     PartitionState,
@@ -61,7 +63,7 @@ SET_POINTS = _around("append")
 
 SYNC_POINTS = _around(
     "pending",
-    "layer_state",
+    "last_cursor",
     "lease",
     "head",
     "unmarked",
@@ -171,6 +173,7 @@ class WrappedLog(EventLog):
         self.table = log.table
         self.location = log.location
         self.record_limit = log.record_limit
+        self.group_limit = log.group_limit
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._log!r})"
@@ -240,13 +243,25 @@ class WrappedLog(EventLog):
         """See `EventLog`."""
         return self.through("knows_cursor", self._log.knows_cursor, cursor)
 
-    def partition_state(self, partition: str) -> PartitionState:
+    def last_cursor(self) -> str:
         """See `EventLog`."""
-        return self.through("partition_state", self._log.partition_state, partition)
+        return self.through("last_cursor", self._log.last_cursor)
 
-    def layer_state(self) -> LayerState:
+    def partition_state(self, partition: str, *, lag: float = 0) -> PartitionState:
         """See `EventLog`."""
-        return self.through("layer_state", self._log.layer_state)
+        return self.through("partition_state", self._log.partition_state, partition, lag=lag)
+
+    def layer_state(self, *, lag: float = 0) -> LayerState:
+        """See `EventLog`."""
+        return self.through("layer_state", self._log.layer_state, lag=lag)
+
+    def costs(self, partition: str) -> LogCosts | None:
+        """See `EventLog`."""
+        return self.through("costs", self._log.costs, partition)
+
+    def usage(self) -> Mapping[str, Usage]:
+        """See `EventLog`. Never through `through`: it asks nobody."""
+        return self._log.usage()
 
     def close(self) -> None:
         """See `EventLog`. Never through `through`: what is held is given back whatever happened."""

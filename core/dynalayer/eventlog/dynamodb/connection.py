@@ -1,0 +1,363 @@
+"""The connection: the one place that calls DynamoDB, counts what it costs, and says what went wrong.
+
+The client's own retries are off. Requests that may safely run twice are tried again here, within bounds; those that
+append or move a head are sent once a call, so that whoever calls knows what each try may have done.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, WaiterError
+
+from dynalayer.costs import Usage
+from dynalayer.counting import UsageCounter
+from dynalayer.errors import ClosedError, ConfigurationError, EventLogError
+from dynalayer.eventlog.dynamodb.failures import (
+    FailedCallError,
+    TakenError,
+    code_of,
+    refused,
+    unanswered,
+)
+from dynalayer.units import item_size, write_units
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+__all__ = ["Connection", "backoff"]
+
+_TRIES = 12  # with `backoff` about seven seconds, thirteen at most
+_CONNECTIONS = 32
+_BATCH_KEYS = 100
+_BATCH_WRITES = 25
+_READS = frozenset({"get_item", "query", "batch_get_item"})
+_ON_ROWS_OF_MANY = frozenset({"batch_get_item", "batch_write_item", "transact_write_items"})  # that name their table
+_ON_ROWS = _READS | _ON_ROWS_OF_MANY | {"put_item", "update_item"}
+_ONCE = ("PutItem", "UpdateItem", "TransactWriteItems")
+
+
+class _SentAgainError(Exception):
+    """A client of the user's own wanted to send a request a second time."""
+
+
+class _Sending:
+    """One call that is sent once.
+
+    Args:
+        allowed: Called right before it is sent; what it raises is raised in place of the sending.
+    """
+
+    def __init__(self, allowed: Callable[[], None]) -> None:
+        self._allowed = allowed
+        self._sent = False
+
+    def check(self) -> None:
+        if self._sent:
+            raise _SentAgainError
+        self._allowed()
+        self._sent = True
+
+
+_sending: ContextVar[_Sending | None] = ContextVar("dynalayer-sending", default=None)
+
+
+def _before_send(**_: object) -> None:
+    sending = _sending.get()
+    if sending is not None:
+        sending.check()
+
+
+def backoff(tries: int) -> float:
+    """Seconds to wait after so many tries, from 1: doubled each time, jittered, at most two."""
+    return random.uniform(0, min(2.0, 0.025 * 2.0**tries))  # noqa: S311 -- jitter, no secret
+
+
+class Connection:
+    """Calls on one table.
+
+    Args:
+        name: The table's name.
+        client: The user's own low-level client; left out, one is made, and made anew in a forked process.
+        region: For a client that is made; left out, boto3's own chain tells it.
+        endpoint_url: Likewise.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        client: DynamoDBClient | None = None,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+    ) -> None:
+        self.name = name
+        self.counter = UsageCounter()
+        self._own = client is None
+        self._region = region
+        self._endpoint_url = endpoint_url
+        self._lock = threading.Lock()
+        self._closed = False
+        self._process = os.getpid()
+        self._client = self._made() if client is None else client
+        self._guard()
+
+    @property
+    def location(self) -> str:
+        """What people call the table."""
+        return f"dynamodb://{self.name}"
+
+    def _made(self) -> DynamoDBClient:
+        try:
+            return boto3.session.Session(region_name=self._region).client(
+                "dynamodb",
+                endpoint_url=self._endpoint_url,
+                config=Config(
+                    retries={"mode": "standard", "total_max_attempts": 1},
+                    max_pool_connections=_CONNECTIONS,
+                    connect_timeout=3,
+                    read_timeout=10,  # the service answers in milliseconds
+                ),
+            )
+        except NoRegionError as error:
+            raise ConfigurationError(
+                f"events: the region of {self.location} is not known; add ?region=… to the URL, or set AWS_REGION"
+            ) from error
+        except (BotoCoreError, ValueError) as error:
+            raise ConfigurationError(f"events: no client for {self.location} can be made: {error}") from error
+
+    def _guard(self) -> None:
+        """Look at each sending, since a client of the user's own may try again by itself."""
+        for action in _ONCE:
+            self._client.meta.events.register(
+                f"before-send.dynamodb.{action}", _before_send, unique_id=f"dynalayer-once-{action}"
+            )
+
+    def _usable(self) -> DynamoDBClient:
+        self.check_open()
+        if os.getpid() != self._process:
+            with self._lock:
+                if os.getpid() != self._process:
+                    if not self._own:
+                        raise EventLogError(
+                            f"the client given for {self.location} was made in another process, whose connections this "
+                            "one must not use; open a log with a client of its own after the fork"
+                        )
+                    # The parent's connections are left alone: what one process reads from them the other misses.
+                    self._client = self._made()
+                    self._guard()
+                    self._process = os.getpid()
+        return self._client
+
+    def check_open(self) -> None:
+        """Refuse a call on a closed log.
+
+        Raises:
+            ClosedError: It was closed.
+        """
+        if self._closed:
+            raise ClosedError("the event log was closed")
+
+    def close(self) -> None:
+        """Refuse all further calls; connections are given back, but those of the user's own client."""
+        if not self._closed:
+            self._closed = True
+            if self._own and os.getpid() == self._process:
+                self._client.close()
+
+    # Calls
+
+    def call(self, action: str, *, failed_units: float = 1, **arguments: Any) -> dict[str, Any]:
+        """Make a call that may safely run twice; throttling, conflicts and lost answers are tried again within bounds.
+
+        Args:
+            action: The client's method.
+            failed_units: Write units that it costs when its condition does not hold, which the service does not tell.
+            arguments: For the method; `TableName` may be left out.
+
+        Raises:
+            TakenError: Its condition did not hold.
+            FailedCallError: It failed for good.
+        """
+        for tries in range(1, _TRIES + 1):
+            try:
+                return self._call(action, arguments, failed_units)
+            except FailedCallError as error:
+                if not error.retryable or tries == _TRIES:
+                    raise
+                time.sleep(backoff(tries))
+        raise AssertionError("the last try returns or raises")
+
+    def once(
+        self, action: str, *, allowed: Callable[[], None] = lambda: None, failed_units: float = 1, **arguments: Any
+    ) -> dict[str, Any]:
+        """Make a call that is sent once.
+
+        Args:
+            action: The client's method.
+            allowed: Called after it was signed, right before it is sent; what it raises is raised in place of that.
+            failed_units: As for `call`.
+            arguments: As for `call`.
+
+        Raises:
+            TakenError: Its condition did not hold.
+            FailedCallError: It failed; says whether it may have been done.
+        """
+        token = _sending.set(_Sending(allowed))
+        try:
+            return self._call(action, arguments, failed_units)
+        finally:
+            _sending.reset(token)
+
+    def _call(self, action: str, arguments: dict[str, Any], failed_units: float) -> dict[str, Any]:
+        method = getattr(self._usable(), action)
+        if action not in _ON_ROWS_OF_MANY:
+            arguments = {"TableName": self.name, **arguments}
+        if action in _ON_ROWS:
+            arguments = {"ReturnConsumedCapacity": "TOTAL", **arguments}
+        try:
+            answer: dict[str, Any] = method(**arguments)
+        except ClientError as error:
+            failure = refused(self.location, action, error)
+            self._count(action, {}, _units_of(failure, failed_units))
+            raise failure from error
+        except _SentAgainError as error:
+            self._count(action, {}, 0)
+            raise FailedCallError(
+                f"{self.location} did not answer to {action}", certainty="unknown", retryable=True
+            ) from error
+        except BotoCoreError as error:
+            self._count(action, {}, 0)
+            raise unanswered(self.location, action, error) from error
+        self._count(action, answer, 0)
+        return answer
+
+    def _count(self, action: str, answer: Mapping[str, Any], units: float) -> None:
+        consumed = answer.get("ConsumedCapacity") or []
+        units += sum(each["CapacityUnits"] for each in ([consumed] if isinstance(consumed, dict) else consumed))
+        reads, writes = (units, 0.0) if action in _READS else (0.0, units)
+        self.counter.add(Usage(requests=1, read_units=reads, write_units=writes))
+
+    # The table itself
+
+    def describe(self) -> dict[str, Any]:
+        """What the service says of the table."""
+        return dict(self.call("describe_table")["Table"])
+
+    def describe_ttl(self) -> dict[str, Any]:
+        """What the service says of the table's TTL."""
+        return dict(self.call("describe_time_to_live")["TimeToLiveDescription"])
+
+    def enable_ttl(self, attribute: str) -> None:
+        """Let rows expire by an attribute."""
+        specification = {"Enabled": True, "AttributeName": attribute}
+        self.call("update_time_to_live", TimeToLiveSpecification=specification)
+
+    def make_table(self, **schema: Any) -> bool:
+        """Make the table; False where there is one of that name."""
+        try:
+            self.call("create_table", **schema)
+        except FailedCallError as error:
+            cause = error.__cause__
+            if isinstance(cause, ClientError) and code_of(cause) == "ResourceInUseException":
+                return False
+            raise
+        return True
+
+    def wait_until_active(self) -> None:
+        """Wait until a table just made can be used, up to five minutes."""
+        try:
+            self._usable().get_waiter("table_exists").wait(
+                TableName=self.name, WaiterConfig={"Delay": 1, "MaxAttempts": 300}
+            )
+        except WaiterError as error:
+            raise FailedCallError(
+                f"{self.location} is not active after five minutes; run create-table again: {error}",
+                certainty="unknown",
+                retryable=True,
+            ) from error
+
+    # Pages and batches
+
+    def query(self, *, consistent: bool = True, limit: int | None = None, **arguments: Any) -> Iterator[dict[str, Any]]:
+        """The rows of a query, page after page.
+
+        Args:
+            consistent: Read strongly; an index cannot.
+            limit: Rows to give at most.
+            arguments: For the client's `query`.
+        """
+        if limit is not None:
+            arguments["Limit"] = limit
+        given = 0
+        while True:
+            answer = self.call("query", ConsistentRead=consistent, **arguments)
+            for row in answer["Items"]:
+                yield row
+                given += 1
+                if given == limit:
+                    return
+            if "LastEvaluatedKey" not in answer:
+                return
+            arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def get(self, key: Mapping[str, Any], **arguments: Any) -> dict[str, Any] | None:
+        """The row under a key, read strongly; None where there is none."""
+        return self.call("get_item", Key=key, ConsistentRead=True, **arguments).get("Item")
+
+    def batch_get(self, keys: Sequence[Mapping[str, Any]], **arguments: Any) -> Iterator[dict[str, Any]]:
+        """The rows under keys, in no order, read strongly; what the service leaves unprocessed is asked for again.
+
+        Raises:
+            FailedCallError: It left some unprocessed at every one of a bounded number of tries.
+        """
+        for start in range(0, len(keys), _BATCH_KEYS):
+            request: Mapping[str, Any] = {
+                "Keys": keys[start : start + _BATCH_KEYS],
+                "ConsistentRead": True,
+                **arguments,
+            }
+            for tries in self._until_processed("batch_get_item"):
+                answer = self.call("batch_get_item", RequestItems={self.name: request})
+                yield from answer.get("Responses", {}).get(self.name, ())
+                request = answer.get("UnprocessedKeys", {}).get(self.name) or {}
+                if not request:
+                    break
+                time.sleep(backoff(tries))
+
+    def batch_write(self, requests: Sequence[Mapping[str, Any]]) -> None:
+        """Put and delete rows without conditions; what the service leaves unprocessed is sent again.
+
+        Raises:
+            FailedCallError: As `batch_get`.
+        """
+        for start in range(0, len(requests), _BATCH_WRITES):
+            left: Sequence[Mapping[str, Any]] = requests[start : start + _BATCH_WRITES]
+            for tries in self._until_processed("batch_write_item"):
+                answer = self.call("batch_write_item", RequestItems={self.name: left})
+                left = answer.get("UnprocessedItems", {}).get(self.name) or ()
+                if not left:
+                    break
+                time.sleep(backoff(tries))
+
+    def _until_processed(self, action: str) -> Iterator[int]:
+        """Numbers of tries; an error when there were too many."""
+        yield from range(1, _TRIES + 1)
+        raise FailedCallError(
+            f"{self.location} left a part of {action} unprocessed {_TRIES} times", certainty="unknown", retryable=True
+        )
+
+
+def _units_of(failure: TakenError | FailedCallError, expected: float) -> float:
+    """Write units that a refusal costs, which the service does not tell: those of a failed condition."""
+    if isinstance(failure, FailedCallError):
+        return 0
+    return expected if failure.row is None else write_units(0, before=item_size(failure.row))

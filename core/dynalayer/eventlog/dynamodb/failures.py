@@ -1,0 +1,151 @@
+"""What can go wrong with a request: what is certain then, whether it can help to try again, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    TokenRetrievalError,
+)
+
+from dynalayer.errors import EventLogError
+
+__all__ = ["Certainty", "FailedCallError", "TakenError", "code_of", "refused", "unanswered"]
+
+Certainty = Literal["not done", "unknown"]
+"""What is certain of a request that failed."""
+
+# Put off, and certainly not done: the same request may succeed a moment later.
+_BUSY = frozenset(
+    {
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+    }
+)
+_BUSY_REASONS = frozenset(
+    {"None", "ConditionalCheckFailed", "ProvisionedThroughputExceeded", "ThrottlingError", "TransactionConflict"}
+)
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
+_CREDENTIALS = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, TokenRetrievalError)
+# Not ProxyConnectionError: any connection that breaks off behind a proxy is called so, after the sending too.
+_NOT_SENT = (ConnectTimeoutError, EndpointConnectionError, NoRegionError)
+
+
+class TakenError(Exception):
+    """A condition did not hold, and nothing was done.
+
+    Attributes:
+        row: The row that was there, where the service tells it.
+    """
+
+    def __init__(self, row: Mapping[str, Any] | None) -> None:
+        super().__init__("the condition did not hold")
+        self.row = row
+
+
+class FailedCallError(EventLogError):
+    """A request that failed.
+
+    Attributes:
+        certainty: Whether it may have been done all the same.
+    """
+
+    def __init__(self, message: str, *, certainty: Certainty, retryable: bool) -> None:
+        super().__init__(message, retryable=retryable)
+        self.certainty = certainty
+
+
+def code_of(error: ClientError) -> str:
+    """The service's own name for an error."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _reasons(error: ClientError) -> Sequence[Mapping[str, Any]]:
+    """Why a transaction was cancelled, an entry for each of its actions."""
+    response: Mapping[str, Any] = error.response  # the stubs do not know what single operations add
+    return response.get("CancellationReasons") or ()
+
+
+def refused(location: str, action: str, error: ClientError) -> TakenError | FailedCallError:
+    """What an answer of the service that is an error comes to."""
+    code = code_of(error)
+    response: Mapping[str, Any] = error.response
+    if code == "ConditionalCheckFailedException":
+        return TakenError(response.get("Item"))
+    if code == "TransactionCanceledException":
+        return _cancelled(location, action, error)
+    if response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
+        return FailedCallError(f"{location} failed inside at {action}: {error}", certainty="unknown", retryable=True)
+    return FailedCallError(
+        f"{location} refused {action}: {error}{_advice(location, action, code)}",
+        certainty="not done",
+        retryable=code in _BUSY,
+    )
+
+
+def _cancelled(location: str, action: str, error: ClientError) -> TakenError | FailedCallError:
+    reasons = _reasons(error)
+    codes = {str(reason.get("Code", "None")) for reason in reasons}
+    if "ConditionalCheckFailed" in codes and codes <= {"None", "ConditionalCheckFailed"}:
+        return TakenError(next((reason["Item"] for reason in reasons if reason.get("Item")), None))
+    return FailedCallError(
+        f"{location} cancelled {action}: {error}",
+        certainty="not done",
+        retryable=bool(codes) and codes <= _BUSY_REASONS,
+    )
+
+
+def unanswered(location: str, action: str, error: BotoCoreError) -> FailedCallError:
+    """What it comes to that no answer came."""
+    if isinstance(error, _NO_CREDENTIALS):
+        return FailedCallError(
+            f"{location} cannot be asked: {error}; boto3 finds them in its own chain: environment, profile, role",
+            certainty="not done",
+            retryable=False,
+        )
+    return FailedCallError(
+        f"{location} did not answer to {action}: {error}",
+        certainty="not done" if isinstance(error, _NOT_SENT) else "unknown",
+        retryable=True,
+    )
+
+
+def _advice(location: str, action: str, code: str) -> str:
+    if code == "ResourceNotFoundException":
+        return f"; 'dynalayer create-table {location}' makes the table, with the URL's options as here"
+    if code in _DENIED:
+        name = "".join(word.capitalize() for word in action.split("_"))
+        needed = "PutItem and dynamodb:UpdateItem" if name == "TransactWriteItems" else name
+        return f"; the role in use needs dynamodb:{needed} on the table and its index"
+    if code in _CREDENTIALS:
+        return "; boto3's credentials are wrong or have run out, or this machine's clock is off"
+    return ""

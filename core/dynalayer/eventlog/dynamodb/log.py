@@ -1,0 +1,400 @@
+"""The event log in a DynamoDB table: the production log.
+
+Several processes and machines use it at once. The index says where to look, never what is there.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from dynalayer.clock import INITIAL
+from dynalayer.costs import Usage
+from dynalayer.errors import AppendError, ClosedError, ConfigurationError, EventLogError, LayoutError
+from dynalayer.eventlog.base import (
+    MAX_LEASE,
+    Appended,
+    Draft,
+    EventLog,
+    Head,
+    HeadMove,
+    LayerState,
+    LogCosts,
+    Mark,
+    OldSegment,
+    PartitionState,
+    Record,
+    Run,
+    Unmarked,
+)
+from dynalayer.eventlog.dynamodb import rows
+from dynalayer.eventlog.dynamodb.connection import Connection
+from dynalayer.eventlog.dynamodb.counts import Counts
+from dynalayer.eventlog.dynamodb.estimates import estimate
+from dynalayer.eventlog.dynamodb.failures import TakenError
+from dynalayer.eventlog.dynamodb.index import Index
+from dynalayer.eventlog.dynamodb.marks import Marks
+from dynalayer.eventlog.dynamodb.moves import Moves
+from dynalayer.eventlog.dynamodb.pool import Pool
+from dynalayer.eventlog.dynamodb.retired import Retired
+from dynalayer.eventlog.dynamodb.rows import DamagedRowError, Row
+from dynalayer.eventlog.dynamodb.slots import NotAppendedError, Slots
+from dynalayer.eventlog.dynamodb.table import check_table
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+__all__ = ["DynamoDBEventLog"]
+
+_PARTS = 10  # rows of a record in one transaction, whose items may have 4 MB together
+_MAX_SHARDS = 64
+
+
+class DynamoDBEventLog(EventLog):
+    """An event log in a DynamoDB table that `create_table` made.
+
+    Args:
+        name: The DynamoDB table's name. Layers of several tables may share one.
+        table: The layer's table.
+        client: A low-level boto3 client of one's own; its own retries play no part in appends. Left out, one is made;
+            credentials come from boto3's own chain in any case.
+        region: Of the client that is made.
+        endpoint_url: Likewise.
+        pending_shards: Keys of the index over which pending records are spread, 1 to 64: one takes about a thousand
+            records a second.
+        create: Whether the layer may be made; else one that is not there is an error. The table is never made here.
+
+    Raises:
+        ConfigurationError: An argument is wrong, or the region is not known.
+        LayoutError: The table is something else; says how to mend it.
+        EventLogError: It cannot be reached.
+    """
+
+    group_limit = rows.PART_BYTES * 3 // 4  # packed together they may take a little more than packed alone
+
+    def __init__(
+        self,
+        name: str,
+        table: str,
+        *,
+        client: DynamoDBClient | None = None,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        pending_shards: int = 1,
+        create: bool = True,
+    ) -> None:
+        if type(pending_shards) is not int or not 1 <= pending_shards <= _MAX_SHARDS:
+            raise ConfigurationError(
+                f"pending_shards={pending_shards!r:.50} is no whole number from 1 to {_MAX_SHARDS}"
+            )
+        self.table = table
+        self._connection = Connection(name, client=client, region=region, endpoint_url=endpoint_url)
+        self.location = self._connection.location
+        self.record_limit = _PARTS * rows.PART_BYTES
+        self._layer_pk = rows.layer_key(table)
+        self._meta_key = rows.key_of(self._layer_pk, rows.META_KEY)
+        self._pool = Pool()
+        self._slots = Slots(self._connection, table, pending_shards)
+        self._moves = Moves(self._connection, table)
+        self._marks = Marks(self._connection)
+        self._retired = Retired(self._connection)
+        try:
+            check_table(self._connection)
+            with self._undamaged():
+                self._origin, shards = self._opened(pending_shards, create=create)
+        except BaseException:
+            self._connection.close()
+            raise
+        self._index = Index(self._connection, table, shards)
+        self._counts = Counts(self._connection, table, self._slots, self._pool)
+
+    def __repr__(self) -> str:
+        return f"DynamoDBEventLog({self._connection.name!r}, table={self.table!r})"
+
+    def _opened(self, pending_shards: int, *, create: bool) -> tuple[str, frozenset[int]]:
+        """The layer's identity, made if there is none, and the numbers of shards that its writers have used."""
+        key = self._meta_key
+        meta = self._connection.get(key)
+        if meta is None or "origin" not in meta:
+            if not create:
+                raise EventLogError(f"{self.location} has no layer of table {self.table!r}; a first set() makes it")
+            self._connection.call(
+                "update_item",
+                Key=key,
+                UpdateExpression=(
+                    "SET origin = if_not_exists(origin, :origin), #format = if_not_exists(#format, :format)"
+                ),
+                ExpressionAttributeNames={"#format": "format"},
+                ExpressionAttributeValues={":origin": {"S": secrets.token_hex(8)}, ":format": {"N": str(rows.FORMAT)}},
+            )
+            meta = self._connection.get(key) or {}
+        told = rows.format_of(meta)
+        if told != rows.FORMAT:
+            raise LayoutError(
+                f"the layer of table {self.table!r} in {self.location} has layout {told}; this release knows "
+                f"{rows.FORMAT}: use the release that wrote it, or a newer one"
+            )
+        shards = rows.shards_of(meta)
+        if pending_shards not in shards:
+            # Whoever looks for pending records has to know under which keys of the index they may stand.
+            self._connection.call(
+                "update_item",
+                Key=key,
+                UpdateExpression="ADD shards :shards",
+                ExpressionAttributeValues={":shards": {"NS": [str(pending_shards)]}},
+            )
+            shards |= {pending_shards}
+        return rows.text(meta, "origin"), shards
+
+    @property
+    def origin(self) -> str:
+        """See `EventLog`."""
+        return self._origin
+
+    # Appending and reading
+
+    def append(self, drafts: Sequence[Draft]) -> tuple[Appended, ...]:
+        """See `EventLog`; partitions are written side by side, each for itself."""
+        for draft in drafts:
+            if len(draft.payload) > self.record_limit:
+                raise EventLogError(
+                    f"a record of {len(draft.payload)} bytes; {self.location} takes {self.record_limit}"
+                )
+        results = self._pool.map(self._append, drafts)
+        failed = [
+            (draft, result) for draft, result in zip(drafts, results, strict=True) if not isinstance(result, Appended)
+        ]
+        if failed:
+            cause = failed[0][1].cause
+            outcomes = {
+                draft.partition: "written" if isinstance(result, Appended) else result.outcome
+                for draft, result in zip(drafts, results, strict=True)
+            }
+            if isinstance(cause, ClosedError) and set(outcomes.values()) == {"not written"}:
+                raise cause
+            raise AppendError(
+                cause.message,
+                outcomes=outcomes,
+                # What is written, or may be, would be there twice.
+                retryable=cause.retryable and set(outcomes.values()) == {"not written"},
+            ) from cause
+        return tuple(result for result in results if isinstance(result, Appended))
+
+    def _append(self, draft: Draft) -> Appended | NotAppendedError:
+        try:
+            appended = self._slots.append(draft)
+        except NotAppendedError as error:
+            return error
+        self._counts.appended(draft, appended)
+        return appended
+
+    def read(self, partition: str, after: int, *, max_bytes: int | None = None) -> Run:
+        """See `EventLog`; one strong query in pages, or, where `max_bytes` cuts it short, the head after it."""
+        head: Row | None = None
+
+        def found() -> Iterator[Row]:
+            nonlocal head
+            for row in self._rows(partition, rows.past(after)):
+                if rows.text(row, "sk") == rows.HEAD_KEY:
+                    head = row
+                else:
+                    yield row
+
+        records: list[Record] = []
+        size = 0
+        with self._undamaged(partition):
+            for record in rows.records_of(found()):
+                if records and max_bytes is not None and size >= max_bytes:
+                    return Run(tuple(records), self.head(partition), complete=False)
+                records.append(record)
+                size += len(record.payload)
+            return Run(tuple(records), self._seen(partition, rows.head_of(head)))
+
+    def _rows(self, partition: str, above: str, **arguments: Any) -> Iterator[Row]:
+        return self._connection.query(
+            KeyConditionExpression="pk = :pk AND sk > :above",
+            ExpressionAttributeValues={":pk": {"S": self._pk(partition)}, ":above": {"S": above}},
+            **arguments,
+        )
+
+    def _pk(self, partition: str) -> str:
+        return rows.partition_key(self.table, partition)
+
+    def _head_key(self, partition: str) -> dict[str, Any]:
+        return rows.key_of(self._pk(partition), rows.HEAD_KEY)
+
+    @contextmanager
+    def _undamaged(self, partition: str | None = None) -> Iterator[None]:
+        try:
+            yield
+        except DamagedRowError as error:
+            raise EventLogError(
+                f"what is stored in {self.location} is damaged: {error}; restore it from a copy",
+                partition=error.partition if partition is None else partition,
+            ) from error
+
+    # Heads
+
+    def head(self, partition: str) -> Head:
+        """See `EventLog`."""
+        with self._undamaged(partition):
+            return self._seen(partition, rows.head_of(self._connection.get(self._head_key(partition))))
+
+    def _seen(self, partition: str, head: Head) -> Head:
+        self._counts.seen(partition, head)
+        return head
+
+    def move_head(self, partition: str, move: HeadMove) -> bool:
+        """See `EventLog`; a transaction only where it retires segments or is the first under its cursor."""
+        if not self._moves.make(partition, move):
+            return False
+        self._counts.moved(partition, move)
+        return True
+
+    # Marks
+
+    def unmarked(self, partition: str, through: int, limit: int) -> tuple[Unmarked, ...]:
+        """See `EventLog`; as far as the index shows them, and the next time the rest."""
+        pk = self._pk(partition)
+        keys = [rows.key_of(pk, sk) for sk in sorted(self._index.slots(pk, through))]
+        found: list[Unmarked] = []
+        with self._undamaged(partition):
+            # Cut after looking: what the index shows and is marked already must not hide what is not.
+            for start in range(0, len(keys), limit):
+                found += self._marks.unmarked(keys[start : start + limit])
+                if len(found) >= limit:
+                    break
+        return tuple(found[:limit])
+
+    def mark(self, partition: str, marks: Sequence[Mark]) -> None:
+        """See `EventLog`; each record is marked by itself, side by side with others."""
+        with self._undamaged(partition):
+            self._pool.map(partial(self._marks.mark, self._pk(partition)), marks)
+
+    # Lists
+
+    def pending(self) -> tuple[str, ...]:
+        """See `EventLog`; as the index shows them, and those that this process appended to."""
+        with self._undamaged():
+            self._index.know(rows.shards_of(self._connection.get(self._meta_key)))
+        return tuple(sorted(self._index.pending() | self._counts.own_pending()))
+
+    def partitions(self) -> tuple[str, ...]:
+        """See `EventLog`; as the index shows them, and those that this process appended to or folded."""
+        return tuple(sorted(self._folded() | set(self.pending())))
+
+    def _folded(self) -> set[str]:
+        heads = self._index.heads()
+        return heads | self._counts.own_folded(heads)
+
+    # Leases
+
+    def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
+        """See `EventLog`; a conditional update of the head's row, which leaves its revision alone."""
+        try:
+            self._connection.call(
+                "update_item",
+                Key=self._head_key(partition),
+                UpdateExpression="SET lease_owner = :owner, lease_until = :until",
+                ConditionExpression=(
+                    "attribute_not_exists(lease_owner) OR lease_owner = :owner "
+                    "OR lease_until <= :now OR lease_until > :longest"
+                ),
+                ExpressionAttributeValues={
+                    ":owner": {"S": owner},
+                    ":until": {"N": str(until)},
+                    ":now": {"N": str(now)},
+                    ":longest": {"N": str(now + MAX_LEASE)},
+                },
+            )
+        except TakenError:
+            return False
+        return True
+
+    def release(self, partition: str, owner: str) -> None:
+        """See `EventLog`."""
+        try:
+            self._connection.call(
+                "update_item",
+                Key=self._head_key(partition),
+                UpdateExpression="REMOVE lease_owner, lease_until",
+                ConditionExpression="lease_owner = :owner",
+                ExpressionAttributeValues={":owner": {"S": owner}},
+            )
+        except TakenError:
+            return  # another's by now
+
+    # Old segments
+
+    def old_segments(self, partition: str) -> tuple[OldSegment, ...]:
+        """See `EventLog`."""
+        with self._undamaged(partition):
+            return self._retired.listed(self._pk(partition))
+
+    def forget_old_segments(self, partition: str, refs: Sequence[str]) -> None:
+        """See `EventLog`."""
+        with self._undamaged(partition):
+            self._retired.forget(self._pk(partition), frozenset(refs))
+
+    def expire(self, now: int, limit: int, syncs_before: str) -> int:  # noqa: ARG002 -- the service does it by ttl
+        """See `EventLog`; the service's own TTL deletes, so that nothing is requested here."""
+        self._connection.check_open()
+        return 0
+
+    # Counts
+
+    def knows_cursor(self, cursor: str) -> bool:
+        """See `EventLog`."""
+        key = rows.key_of(self._layer_pk, f"{rows.SYNC}{cursor}")
+        return self._connection.get(key, ProjectionExpression="sk") is not None or (
+            cursor != INITIAL and cursor == self.last_cursor()
+        )
+
+    def last_cursor(self) -> str:
+        """See `EventLog`."""
+        newest = self._connection.query(
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :sync)",
+            ExpressionAttributeValues={":pk": {"S": self._layer_pk}, ":sync": {"S": rows.SYNC}},
+            ScanIndexForward=False,
+            limit=1,
+        )
+        for row in newest:
+            return rows.text(row, "sk").removeprefix(rows.SYNC)
+        meta = self._connection.get(self._meta_key) or {}
+        with self._undamaged():
+            return rows.text(meta, "last_sync") if "last_sync" in meta else INITIAL
+
+    def partition_state(self, partition: str, *, lag: float = 0) -> PartitionState:
+        """See `EventLog`."""
+        with self._undamaged(partition):
+            return self._counts.partition(partition, lag)
+
+    def layer_state(self, *, lag: float = 0) -> LayerState:
+        """See `EventLog`; summed over all partitions, since no row is written by every append.
+
+        With a lag it is summed anew after as many seconds, or twenty times as long as the summing took.
+        """
+        with self._undamaged():
+            return self._counts.layer(lag, self._sum)
+
+    def _sum(self) -> LayerState:
+        pending = self.pending()
+        meta = self._connection.get(self._meta_key)
+        return self._counts.sum(self._folded(), pending, self.last_cursor(), rows.synced_times(meta))
+
+    def costs(self, partition: str) -> LogCosts:
+        """See `EventLog`; by the service's documented rules, see `dynalayer.units`."""
+        with self._undamaged(partition):
+            return estimate(self._connection, self.table, partition, self._index.shards)
+
+    def usage(self) -> dict[str, Usage]:
+        """See `EventLog`."""
+        return self._connection.counter.sums()
+
+    def close(self) -> None:
+        """See `EventLog`; a client of the user's own stays open."""
+        self._connection.close()
+        self._pool.close()
