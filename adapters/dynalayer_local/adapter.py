@@ -16,8 +16,8 @@ from dynalayer import (
     SegmentMissingError,
     StorageError,
     hookimpl,
+    safe_name,
 )
-from dynalayer_local.names import safe_name
 
 __all__ = ["LocalAdapter"]
 

@@ -29,8 +29,10 @@ from dynalayer.events import Event
 from dynalayer.explaining import Explanation
 from dynalayer.hookspecs import Adapter, Capabilities, Job, Wrapper, hookimpl
 from dynalayer.layer import Layer
+from dynalayer.names import safe_name
 from dynalayer.opening import need_dynamodb as _need_dynamodb
-from dynalayer.segments import Segment
+from dynalayer.plain import plain_json
+from dynalayer.segments import Segment, SegmentHeader
 from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
 from dynalayer.urls import URL
 from dynalayer.vacuuming import VacuumResult
@@ -75,6 +77,7 @@ __all__ = [
     "SQLiteEventLog",
     "Segment",
     "SegmentCorruptError",
+    "SegmentHeader",
     "SegmentMissingError",
     "StorageError",
     "SyncResult",
@@ -85,6 +88,8 @@ __all__ = [
     "Wrapper",
     "create_table",
     "hookimpl",
+    "plain_json",
+    "safe_name",
 ]
 
 # What needs boto3, which is an extra and takes a while to import, is imported when it is first asked for.

@@ -10,7 +10,7 @@ called from several threads at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -19,6 +19,7 @@ import pluggy
 from dynalayer.events import Event
 from dynalayer.segments import Segment
 from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
+from dynalayer.values import Item
 
 __all__ = ["Adapter", "Capabilities", "HookSpecs", "Job", "Wrapper", "hookimpl"]
 
@@ -39,11 +40,16 @@ class Capabilities:
         listing: `layer_list` and `layer_discard` work; without, `vacuum` is refused.
         immutable: What was stored under a ref never changes. Without, there is one mutable place a partition (a plain
             pair): nothing read from it is cached, and old snapshots cannot be read.
+        publishing: `layer_publish` works: each sync hands it all items of a partition that it folds.
+        columns: `layer_columns` and `layer_columns_setter` work: segments are read by columns and compacted in Arrow;
+            without, what asks for columns is answered from whole items.
     """
 
     deltas: bool = True
     listing: bool = True
     immutable: bool = True
+    publishing: bool = False
+    columns: bool = False
 
 
 class HookSpecs:
@@ -77,6 +83,15 @@ class HookSpecs:
         """Return the refs of all segments stored for a partition, in any order; none for one never heard of.
 
         Called by `vacuum`. Refs of other layers that share the place may be among them.
+        """
+
+    @hookspec(firstresult=True)
+    def layer_publish(self, partition: str, version: int, items: Mapping[str, Item]) -> bool | None:
+        """Put all items of a partition, by identifier, where other programs read them; True when they are there.
+
+        Called by a sync right before it moves the head to that version, where `capabilities` say `publishing`. What
+        fails here leaves the partition pending, and the next sync tries again. Syncs may overlap: an older version
+        should not replace a newer one.
         """
 
     @hookspec

@@ -126,6 +126,8 @@ def open_storage(
     needed = {"layer_setter", "layer_getter"}
     if adapter.capabilities.listing:
         needed |= {"layer_discard", "layer_list"}
+    if adapter.capabilities.publishing:
+        needed |= {"layer_publish"}
     if needed - hooks:
         raise PluginError(
             f"adapter {adapter.name!r} does not mark {', '.join(sorted(needed - hooks))} with hookimpl"

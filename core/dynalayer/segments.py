@@ -25,7 +25,7 @@ from dynalayer.bulk import paused_collector
 from dynalayer.errors import SegmentCorruptError
 from dynalayer.values import UNDECODABLE, Item, item_decoder, item_to_json
 
-__all__ = ["FORMAT", "Segment", "SegmentKind", "fresh_name"]
+__all__ = ["FORMAT", "Segment", "SegmentHeader", "SegmentKind", "fresh_name"]
 
 SegmentKind = Literal["base", "delta"]
 
@@ -39,6 +39,19 @@ _WORTH_COMPRESSING = 1024  # below, a file takes a block of the disk either way,
 def fresh_name(kind: SegmentKind, to_version: int, origin: str) -> str:
     """A name that no segment has had; names of one partition sort by version, and tell whose log wrote them."""
     return f"{to_version:020d}-{kind}-{origin}-{secrets.token_hex(8)}"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeader:
+    """What a segment says of itself, beside its content; see `Segment` for the attributes."""
+
+    table: str
+    partition: str
+    origin: str
+    kind: SegmentKind
+    from_version: int
+    to_version: int
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,13 @@ class Segment:
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", fresh_name(self.kind, self.to_version, self.origin))
+
+    @property
+    def header(self) -> SegmentHeader:
+        """What it says of itself."""
+        return SegmentHeader(
+            self.table, self.partition, self.origin, self.kind, self.from_version, self.to_version, self.name
+        )
 
     @property
     def entries(self) -> int:

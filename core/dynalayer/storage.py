@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import pluggy
@@ -19,6 +19,7 @@ from dynalayer.errors import (
 from dynalayer.eventlog.base import MAX_REF_BYTES, SegmentRef
 from dynalayer.hookspecs import Capabilities
 from dynalayer.segments import Segment
+from dynalayer.values import Item
 
 __all__ = ["Storage"]
 
@@ -144,6 +145,15 @@ class Storage:
                 StorageError(f"the adapter returned no segment for {ref!r} but {segment!r:.100}"), partition
             )
         return segment
+
+    def publish(self, partition: str, version: int, items: Mapping[str, Item]) -> None:
+        """Put all items of a partition where other programs read them."""
+        self._call(
+            "publish a partition",
+            partition,
+            lambda: self._hook.layer_publish(partition=partition, version=version, items=items),
+            Usage(storage_writes=1),
+        )
 
     def discard(self, partition: str, ref: str) -> None:
         """Remove a segment."""

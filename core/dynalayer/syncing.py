@@ -19,7 +19,7 @@ from dynalayer.compaction import Compactor, due, retire
 from dynalayer.errors import ConflictError, EventLogError, LayerError, SegmentMissingError
 from dynalayer.eventlog.base import MAX_DELTAS, EventLog, Head, HeadMove, Mark, Record, SegmentRef, Unmarked
 from dynalayer.events import Change
-from dynalayer.fold import NetChanges, apply_changes
+from dynalayer.fold import NetChanges, apply_changes, apply_segment
 from dynalayer.segments import Segment
 from dynalayer.snapshots import Snapshots, changes_of, contiguous, missing_record
 from dynalayer.states import SyncResult
@@ -249,6 +249,12 @@ class Syncer:
                 return None
             head = announced
         named = self._storage.put(segment, cursor=cursor, at=last.at)
+        if self._storage.capabilities.publishing:
+            # Before the head moves, so that what fails stays pending and is tried again. What is published is true all
+            # the same: its records are durable.
+            items = {} if segment.kind == "base" else self._snapshots.items(partition, head.segments)
+            apply_segment(items, segment)
+            self._storage.publish(partition, last.version, items)
         kept = head.segments if segment.kind == "delta" else ()
         replaced = head.segments[len(kept) :] if self._storage.capabilities.immutable else ()
         moved = Head(

@@ -31,9 +31,10 @@ from dynalayer import (
     SegmentMissingError,
     SQLiteEventLog,
     StorageError,
+    safe_name,
 )
 from dynalayer.testing.faults import WrappedAdapter
-from dynalayer_local import LocalAdapter, safe_name
+from dynalayer_local import LocalAdapter
 
 ORIGIN = "0123456789abcdef"
 TWO_DAYS = 2 * 24 * 3600
