@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import pluggy
 
@@ -20,6 +20,9 @@ from dynalayer.events import Event
 from dynalayer.segments import Segment
 from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
 from dynalayer.values import Item
+
+if TYPE_CHECKING:  # it needs pyarrow, which is an extra
+    from dynalayer.columns import Columns
 
 __all__ = ["Adapter", "Capabilities", "HookSpecs", "Job", "Wrapper", "hookimpl"]
 
@@ -83,6 +86,22 @@ class HookSpecs:
         """Return the refs of all segments stored for a partition, in any order; none for one never heard of.
 
         Called by `vacuum`. Refs of other layers that share the place may be among them.
+        """
+
+    @hookspec(firstresult=True)
+    def layer_columns_setter(self, partition: str, columns: Columns) -> str | None:
+        """Store a segment that is given by columns, as `layer_setter` stores one of items, and return its ref.
+
+        Called by compactions, where `capabilities` say `columns`. Its batches are read once, in order; reading them
+        may fail, and then nothing is stored.
+        """
+
+    @hookspec(firstresult=True)
+    def layer_columns(self, partition: str, ref: str) -> Columns | None:
+        """Open the segment stored under a ref by columns: little is read before its batches are asked for.
+
+        Called by compactions, `Layer.scan` and `verify`, where `capabilities` say `columns`. Errors as
+        `layer_getter`, also while batches are read.
         """
 
     @hookspec(firstresult=True)
