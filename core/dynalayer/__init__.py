@@ -32,6 +32,7 @@ from dynalayer.layer import Layer
 from dynalayer.names import safe_name
 from dynalayer.opening import need_dynamodb as _need_dynamodb
 from dynalayer.plain import plain_json
+from dynalayer.s3 import s3_refusal
 from dynalayer.segments import Segment, SegmentHeader
 from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
 from dynalayer.urls import URL
@@ -89,6 +90,7 @@ __all__ = [
     "create_table",
     "hookimpl",
     "plain_json",
+    "s3_refusal",
     "safe_name",
 ]
 
