@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from dynalayer import ConfigurationError, StorageError, s3_refusal
 from dynalayer_s3_json.failures import UNREADABLE, unanswered
@@ -30,8 +30,8 @@ class Connection:
     Args:
         bucket: The bucket's name.
         client: The user's own low-level client; left out, one is made when it is first needed, not before: looking for
-            credentials may ask the network. It is made anew in a forked process, and after it was refused, since
-            credentials may have been renewed.
+            credentials may ask the network. It is made anew in a forked process, and after a failure, since
+            credentials may have been found or renewed meanwhile.
         region: For a client that is made; left out, boto3's own chain tells it.
         endpoint_url: Likewise.
     """
@@ -67,16 +67,16 @@ class Connection:
         Raises:
             SegmentMissingError: The object is not there.
             SegmentCorruptError: What came does not match its checksum.
-            StorageError: It was refused, or not answered.
+            StorageError: It was refused, or not answered, or could not be asked.
         """
-        client = self._client()
         try:
-            yield client
+            yield self._client()
         except ClientError as error:
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _REFUSED:
                 self.close()
             raise s3_refusal(error.response, action=action, bucket=self.bucket, key=key) from error
         except UNREADABLE as error:
+            self.close()
             raise unanswered(self.location(key), action, error) from error
 
     def close(self) -> None:
@@ -109,5 +109,5 @@ class Connection:
                     read_timeout=60,
                 ),
             )
-        except (BotoCoreError, ValueError) as error:
+        except ValueError as error:
             raise ConfigurationError(f"storage: no client for {self.location()} can be made: {error}") from error

@@ -18,14 +18,15 @@ from botocore.exceptions import (
     SSOError,
     TokenRetrievalError,
 )
+from botocore.exceptions import ConnectionError as NotConnectedError
 from botocore.parsers import ResponseParserError
 
 from dynalayer import SegmentCorruptError, StorageError
 
 __all__ = ["UNREADABLE", "code_of", "not_s3", "unanswered"]
 
-UNREADABLE = (BotoCoreError, ResponseParserError)
-"""What botocore raises in place of an answer."""
+UNREADABLE = (BotoCoreError, ResponseParserError, RecursionError)
+"""What botocore raises in place of an answer; it recurses where it is redirected to nowhere, again and again."""
 
 _NO_CREDENTIALS = (
     CredentialRetrievalError,
@@ -43,7 +44,7 @@ def code_of(error: StorageError) -> str:
     return str(cause.response.get("Error", {}).get("Code", "")) if isinstance(cause, ClientError) else ""
 
 
-def unanswered(location: str, action: str, error: BotoCoreError | ResponseParserError) -> StorageError:
+def unanswered(location: str, action: str, error: Exception) -> StorageError:
     """The error that it comes to."""
     said = _CREDENTIALS.sub("//", str(error))
     if isinstance(error, FlexibleChecksumError):
@@ -58,16 +59,18 @@ def unanswered(location: str, action: str, error: BotoCoreError | ResponseParser
         return StorageError(
             f"{location} cannot be asked: {said}; boto3 finds credentials in its own chain: environment, profile, role"
         )
-    if isinstance(error, HTTPClientError):
+    if isinstance(error, NotConnectedError | HTTPClientError):
         return StorageError(
             f"{location} did not answer to {action}: {said}; look at the network, region and endpoint_url",
             retryable=not isinstance(error, SSLError),
         )
-    if isinstance(error, ResponseParserError):
+    if isinstance(error, ResponseParserError | RecursionError):
         return not_s3(location, action)
     return StorageError(f"{location} could not be asked for {action}: {said}")
 
 
 def not_s3(location: str, action: str) -> StorageError:
     """The error of an answer that S3 does not give."""
-    return StorageError(f"{location} answered {action} as S3 does not: look at endpoint_url; something else serves it")
+    return StorageError(
+        f"{location} answered {action} as S3 does not: look at endpoint_url and region; something else serves it"
+    )

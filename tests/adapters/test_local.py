@@ -35,69 +35,10 @@ from dynalayer import (
 )
 from dynalayer.testing.faults import WrappedAdapter
 from dynalayer_local import LocalAdapter
+from odd_names import ODD_NAMES, related, texts
 
 ORIGIN = "0123456789abcdef"
 TWO_DAYS = 2 * 24 * 3600
-
-ODD_NAMES = (
-    "",
-    " ",
-    ".",
-    "..",
-    "...",
-    "../..",
-    "/",
-    "//",
-    "/etc/passwd",
-    "a/b",
-    "a//b",
-    "a\\b",
-    "a%2fb",
-    "a%2Fb",
-    "%2f",
-    "%252f",
-    "%",
-    "%%",
-    "%2e",
-    "%2e.",
-    "~",
-    "~empty",
-    "%7eempty",
-    "empty",
-    "a",
-    "A",
-    "aA",
-    "Aa",
-    "a.",
-    "a..",
-    "a ",
-    "a  ",
-    ".a",
-    "-",
-    "-rf",
-    "con",
-    "nul\0l",
-    "new\nline",
-    "tab\t",
-    "é",  # composed
-    "e\u0301",  # the same, decomposed
-    "ß",
-    "SS",
-    "İ",
-    "日本語",
-    "\U0001f600",
-    "a.segment",
-    "a.segment.part",
-    "x" * 200,
-    "x" * 201,
-    "x" * 512,
-    "x" * 511 + "y",
-    "é" * 256,
-    "é" * 255,
-    "/" * 512,
-    safe_name("x" * 512),
-    safe_name("/" * 512),
-)
 
 
 def segment_of(partition: str, value: int = 1, *, origin: str = ORIGIN, table: str = "users") -> Segment:
@@ -170,29 +111,6 @@ def test_a_layer_keeps_odd_partitions_apart(tmp_path: Path, log: EventLog) -> No
 def test_names_stay_apart_where_a_file_system_folds_case() -> None:
     names = {safe_name(name) for name in ODD_NAMES}
     assert len(names) == len({name.casefold() for name in names}) == len(set(ODD_NAMES))
-
-
-def related(text: str) -> st.SearchStrategy[str]:
-    """Texts that a careless escaping could take for this one."""
-    return st.sampled_from(
-        [
-            safe_name(text),
-            text.swapcase(),
-            text.casefold(),
-            text.replace("/", "%2f"),
-            text.replace("%", "%25"),
-            text + ".",
-            text + " ",
-            text.rstrip(". "),
-            text[1:],
-            text * 2,
-            text + "x" * 300,
-            text + "x" * 299 + "y",
-        ]
-    )
-
-
-texts = st.text(st.characters(codec="utf-8"), max_size=512) | st.text("./%~aA-_ é", max_size=300)
 
 
 @given(texts.flatmap(lambda text: st.tuples(st.just(text), related(text) | texts)))
