@@ -596,6 +596,7 @@ def test_a_relative_root_survives_a_change_of_folder(tmp_path: Path, monkeypatch
 
 # A full disk: this file run as a program, on a file system so small that it is full at once
 
+AS_A_PROGRAM = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
 TMPFS = 'mount -t tmpfs -o size=256k,mode=0777 tmpfs "$0" && exec "$@"'
 
 
@@ -662,13 +663,13 @@ def test_a_full_disk_leaves_everything_pending_and_nothing_half_written_and_room
     how = "limit" if mount is None else "mounted"
     record_property("the disk was full by", how)
     command = [*(mount or ()), sys.executable, __file__, how, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=AS_A_PROGRAM, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
 def test_a_file_that_may_not_grow_leaves_everything_pending_and_nothing_half_written(tmp_path: Path) -> None:
     command = [sys.executable, __file__, "limit", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=AS_A_PROGRAM, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
