@@ -105,12 +105,13 @@ class HookSpecs:
         """
 
     @hookspec(firstresult=True)
-    def layer_publish(self, partition: str, version: int, items: Mapping[str, Item]) -> bool | None:
+    def layer_publish(self, partition: str, origin: str, version: int, items: Mapping[str, Item]) -> bool | None:
         """Put all items of a partition, by identifier, where other programs read them; True when they are there.
 
         Called by a sync right before it moves the head to that version, where `capabilities` say `publishing`. What
         fails here leaves the partition pending, and the next sync tries again. Syncs may overlap: an older version
-        should not replace a newer one.
+        should not replace a newer one of the same event log. Versions of two logs do not compare, and a log that was
+        made anew begins at 1: `origin` tells them apart.
         """
 
     @hookspec

@@ -176,12 +176,13 @@ class Storage:
             )
         return segment
 
-    def publish(self, partition: str, version: int, items: Mapping[str, Item]) -> None:
-        """Put all items of a partition where other programs read them."""
+    def publish(self, segment: Segment, items: Mapping[str, Item]) -> None:
+        """Put all items of a partition, as they are after a segment, where other programs read them."""
+        partition, origin, version = segment.partition, segment.origin, segment.to_version
         self._call(
             "publish a partition",
             partition,
-            lambda: self._hook.layer_publish(partition=partition, version=version, items=items),
+            lambda: self._hook.layer_publish(partition=partition, origin=origin, version=version, items=items),
             Usage(storage_writes=1),
         )
 

@@ -38,6 +38,7 @@ from dynalayer.eventlog.base import (
 )
 from dynalayer.hookspecs import Adapter, hookimpl
 from dynalayer.segments import Segment
+from dynalayer.values import Item
 
 __all__ = [
     "SET_POINTS",
@@ -77,7 +78,7 @@ SYNC_POINTS = _around(
 )
 """Every crash point of a `sync()`, compaction included, about in the order in which they are first reached."""
 
-_HOOKS = ("layer_setter", "layer_getter", "layer_discard", "layer_list")
+_HOOKS = ("layer_setter", "layer_getter", "layer_discard", "layer_list", "layer_publish")
 _POINTS = frozenset(_around(*EventLog.__abstractmethods__ - {"origin", "close"}, *_HOOKS))
 
 
@@ -303,6 +304,19 @@ class WrappedAdapter:
     def layer_list(self, partition: str) -> Sequence[str]:
         """See `HookSpecs`."""
         return self.through("layer_list", self._inner.layer_list, partition=partition)
+
+    @hookimpl
+    def layer_publish(self, partition: str, origin: str, version: int, items: Mapping[str, Item]) -> bool | None:
+        """See `HookSpecs`. Called only where the inner adapter publishes."""
+        publish: Callable[..., bool | None] = getattr(self._inner, "layer_publish")  # noqa: B009 -- not every adapter has it
+        return self.through("layer_publish", publish, partition=partition, origin=origin, version=version, items=items)
+
+    @hookimpl
+    def layer_closed(self) -> None:
+        """See `HookSpecs`. Never through `through`: what is held is given back whatever happened."""
+        closed: Callable[[], None] | None = getattr(self._inner, "layer_closed", None)
+        if closed is not None:
+            closed()
 
 
 class CrashPoints(WrappedLog):
