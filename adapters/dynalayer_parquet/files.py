@@ -28,7 +28,7 @@ FORMAT = 1
 """Version of the layout."""
 
 _KEY = b"dynalayer"  # of the footer's metadata
-_GROUP_ROWS = 65_536
+_GROUP_ROWS = 32_768
 _GROUP_BYTES = 64 * 1024 * 1024
 _REPEATED = 0.1  # share of distinct values up to which a dictionary of them saves room and time
 
@@ -90,7 +90,7 @@ class _Digest:
     """A hash of identifiers and items that does not depend on how they come in batches."""
 
     def __init__(self) -> None:
-        self._hashes = [hashlib.blake2b(digest_size=16) for _ in range(4)]
+        self._hashes = [hashlib.sha256() for _ in range(4)]
 
     def add(self, rows: pa.Table | pa.RecordBatch) -> None:
         """Take in rows."""
@@ -104,7 +104,7 @@ class _Digest:
 
     def hex(self, told: Mapping[str, Any]) -> str:
         """The hash, with what else the footer says."""
-        whole = hashlib.blake2b(orjson.dumps(told, option=orjson.OPT_SORT_KEYS), digest_size=16)
+        whole = hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS))
         for each in self._hashes:
             whole.update(each.digest())
         return whole.hexdigest()
