@@ -565,8 +565,9 @@ def test_a_record_over_the_limit_is_refused_before_any_request(table: Table, tmp
 def test_a_draft_over_the_limit_is_refused_before_any_of_its_set_is_written(table: Table) -> None:
     log = table.open()
     table.wire.operations()
-    with pytest.raises(EventLogError, match=r"4000001 bytes.*4000000"):
+    with pytest.raises(AppendError, match=r"4000001 bytes.*4000000") as caught:
         log.append([draft("n", "us"), draft("n", "eu", payload=bytes(4_000_001))])
+    assert caught.value.outcomes == {"us": "not written", "eu": "not written"}
     assert table.wire.operations() == []
 
 

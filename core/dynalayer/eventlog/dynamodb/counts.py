@@ -18,7 +18,7 @@ from dynalayer.eventlog.base import Appended, Draft, Head, HeadMove, LayerState,
 from dynalayer.eventlog.dynamodb import rows
 from dynalayer.eventlog.dynamodb.connection import Connection
 from dynalayer.eventlog.dynamodb.damage import damage_in
-from dynalayer.eventlog.dynamodb.pool import Pool
+from dynalayer.eventlog.dynamodb.side_by_side import side_by_side
 from dynalayer.eventlog.dynamodb.slots import Newest, Slots
 
 __all__ = ["Counts"]
@@ -35,14 +35,12 @@ class Counts:
         connection: The table.
         table: The layer's table.
         slots: Looks at the end of partitions.
-        pool: Makes calls side by side.
     """
 
-    def __init__(self, connection: Connection, table: str, slots: Slots, pool: Pool) -> None:
+    def __init__(self, connection: Connection, table: str, slots: Slots) -> None:
         self._connection = connection
         self._table = table
         self._slots = slots
-        self._pool = pool
         self._lock = threading.Lock()
         self._appended: OrderedDict[str, int] = OrderedDict()
         self._folded: OrderedDict[str, None] = OrderedDict()
@@ -203,7 +201,7 @@ class Counts:
             cursor: The last sync's.
             synced_times: Syncs that folded something.
         """
-        looks = self._pool.map(self._look, pending)
+        looks = side_by_side(self._look, pending)
         states = [state for state, _ in looks]
         done = sorted(set(partitions) - set(pending))
         keys = [rows.key_of(rows.partition_key(self._table, partition), rows.HEAD_KEY) for partition in done]
