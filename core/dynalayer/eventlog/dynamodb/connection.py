@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -31,6 +30,7 @@ from dynalayer.eventlog.dynamodb.failures import (
     unanswered,
 )
 from dynalayer.eventlog.dynamodb.sending import guard, sent_freely, sent_once
+from dynalayer.forking import Lock
 from dynalayer.units import item_size, write_units
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Connection:
         self._own = client is None
         self._region = region
         self._endpoint_url = endpoint_url
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._closed = False
         self._process = os.getpid()
         self._client = self._made() if client is None else client
