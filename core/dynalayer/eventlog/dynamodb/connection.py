@@ -144,7 +144,8 @@ class Connection:
 
         Args:
             action: The client's method.
-            failed_units: Write units that it costs when its condition does not hold, which the service does not tell.
+            failed_units: Write units that it costs when its condition does not hold, or when it is a transaction that
+                is cancelled: the service does not tell.
             arguments: For the method; `TableName` may be left out.
 
         Raises:
@@ -190,7 +191,7 @@ class Connection:
                 answer: dict[str, Any] = method(**arguments)
         except ClientError as error:
             failure = refused(self.location, action, error)
-            self._count(action, {}, _units_of(failure, failed_units))
+            self._count(action, {}, _units_of(action, error, failure, failed_units))
             raise failure from error
         except BotoCoreError as error:
             self._count(action, {}, 0)
@@ -277,21 +278,16 @@ class Connection:
         """The rows under keys, in no order, read strongly; what the service leaves unprocessed is asked for again.
 
         Raises:
-            FailedCallError: It left some unprocessed at every one of a bounded number of tries.
+            FailedCallError: A bounded number of times in a row it processed none of what was left.
         """
         for start in range(0, len(keys), _BATCH_KEYS):
-            request: Mapping[str, Any] = {
-                "Keys": keys[start : start + _BATCH_KEYS],
-                "ConsistentRead": True,
-                **arguments,
-            }
-            for tries in self._until_processed("batch_get_item"):
+            left, tries = keys[start : start + _BATCH_KEYS], 0
+            while left:
+                request = {"Keys": left, "ConsistentRead": True, **arguments}
                 answer = self.call("batch_get_item", RequestItems={self.name: request})
                 yield from answer.get("Responses", {}).get(self.name, ())
-                request = answer.get("UnprocessedKeys", {}).get(self.name) or {}
-                if not request:
-                    break
-                time.sleep(backoff(tries))
+                sent, left = left, answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", ())
+                tries = self._wait("batch_get_item", tries, len(sent), len(left))
 
     def batch_write(self, requests: Sequence[Mapping[str, Any]]) -> None:
         """Put and delete rows without conditions; what the service leaves unprocessed is sent again.
@@ -300,24 +296,31 @@ class Connection:
             FailedCallError: As `batch_get`.
         """
         for start in range(0, len(requests), _BATCH_WRITES):
-            left: Sequence[Mapping[str, Any]] = requests[start : start + _BATCH_WRITES]
-            for tries in self._until_processed("batch_write_item"):
+            left, tries = requests[start : start + _BATCH_WRITES], 0
+            while left:
                 answer = self.call("batch_write_item", RequestItems={self.name: left})
-                left = answer.get("UnprocessedItems", {}).get(self.name) or ()
-                if not left:
-                    break
-                time.sleep(backoff(tries))
+                sent, left = left, answer.get("UnprocessedItems", {}).get(self.name, ())
+                tries = self._wait("batch_write_item", tries, len(sent), len(left))
 
-    def _until_processed(self, action: str) -> Iterator[int]:
-        """Numbers of tries; an error when there were too many."""
-        yield from range(1, _TRIES + 1)
-        raise FailedCallError(
-            f"{self.location} left a part of {action} unprocessed {_TRIES} times", certainty="unknown", retryable=True
-        )
+    def _wait(self, action: str, tries: int, sent: int, left: int) -> int:
+        """Wait before what is left of a batch is sent again; tells how many tries in a row have got nothing done."""
+        if left == 0:
+            return 0
+        tries = tries + 1 if left == sent else 0
+        if tries == _TRIES:
+            raise FailedCallError(
+                f"{self.location} left all of {action} unprocessed {_TRIES} times in a row",
+                certainty="unknown",
+                retryable=True,
+            )
+        time.sleep(backoff(max(tries, 1)))
+        return tries
 
 
-def _units_of(failure: TakenError | FailedCallError, expected: float) -> float:
-    """Write units that a refusal costs, which the service does not tell: those of a failed condition."""
+def _units_of(action: str, error: ClientError, failure: TakenError | FailedCallError, expected: float) -> float:
+    """Write units that a refusal costs, which the service does not tell: where it had begun, and met a condition."""
+    if action == "transact_write_items":  # of which one row may be told, and all are paid for
+        return expected if code_of(error) == "TransactionCanceledException" else 0
     if isinstance(failure, FailedCallError):
         return 0
     return expected if failure.row is None else write_units(0, before=item_size(failure.row))
