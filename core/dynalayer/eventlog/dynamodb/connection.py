@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, WaiterError
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 
 from dynalayer.costs import Usage
 from dynalayer.counting import UsageCounter
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "backoff"]
 
 _TRIES = 12  # with `backoff` about seven seconds, thirteen at most
+_ACTIVE_SECONDS = 300
 _CONNECTIONS = 32
 _BATCH_KEYS = 100
 _BATCH_WRITES = 25
@@ -213,38 +214,50 @@ class Connection:
         """What the service says of the table."""
         return dict(self.call("describe_table")["Table"])
 
-    def describe_ttl(self) -> dict[str, Any]:
-        """What the service says of the table's TTL."""
-        return dict(self.call("describe_time_to_live")["TimeToLiveDescription"])
+    def ttl_attribute(self) -> str | None:
+        """The attribute by which rows expire; None where TTL is off."""
+        told = self.call("describe_time_to_live")["TimeToLiveDescription"]
+        return told.get("AttributeName") if told.get("TimeToLiveStatus") in ("ENABLED", "ENABLING") else None
 
     def enable_ttl(self, attribute: str) -> None:
         """Let rows expire by an attribute."""
         specification = {"Enabled": True, "AttributeName": attribute}
-        self.call("update_time_to_live", TimeToLiveSpecification=specification)
+        try:
+            self.call("update_time_to_live", TimeToLiveSpecification=specification)
+        except FailedCallError as error:
+            # Refused also where an earlier try whose answer was lost, or another who makes the table, has done it.
+            if error.code != "ValidationException" or self.ttl_attribute() != attribute:
+                raise
 
     def make_table(self, **schema: Any) -> bool:
-        """Make the table; False where there is one of that name."""
+        """Make the table; False where there is one of that name, perhaps by an earlier try whose answer was lost."""
         try:
             self.call("create_table", **schema)
         except FailedCallError as error:
-            cause = error.__cause__
-            if isinstance(cause, ClientError) and code_of(cause) == "ResourceInUseException":
+            if error.code == "ResourceInUseException":
                 return False
             raise
         return True
 
     def wait_until_active(self) -> None:
         """Wait until a table just made can be used, up to five minutes."""
+        deadline = time.monotonic() + _ACTIVE_SECONDS
+        while not self._is_active():
+            if time.monotonic() > deadline:
+                raise FailedCallError(
+                    f"{self.location} is not active after five minutes; run create-table again",
+                    certainty="unknown",
+                    retryable=True,
+                )
+            time.sleep(1)
+
+    def _is_active(self) -> bool:
         try:
-            self._usable().get_waiter("table_exists").wait(
-                TableName=self.name, WaiterConfig={"Delay": 1, "MaxAttempts": 300}
-            )
-        except WaiterError as error:
-            raise FailedCallError(
-                f"{self.location} is not active after five minutes; run create-table again: {error}",
-                certainty="unknown",
-                retryable=True,
-            ) from error
+            return self.describe().get("TableStatus") in ("ACTIVE", "UPDATING")
+        except FailedCallError as error:
+            if error.code == "ResourceNotFoundException":  # just made, and not seen everywhere yet
+                return False
+            raise
 
     # Pages and batches
 

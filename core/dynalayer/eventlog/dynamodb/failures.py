@@ -90,11 +90,13 @@ class FailedCallError(EventLogError):
 
     Attributes:
         certainty: Whether it may have been done all the same.
+        code: The service's own name for the error; empty where it gave none.
     """
 
-    def __init__(self, message: str, *, certainty: Certainty, retryable: bool) -> None:
+    def __init__(self, message: str, *, certainty: Certainty, retryable: bool, code: str = "") -> None:
         super().__init__(message, retryable=retryable)
         self.certainty = certainty
+        self.code = code
 
 
 def code_of(error: ClientError) -> str:
@@ -140,6 +142,7 @@ def refused(location: str, action: str, error: ClientError) -> TakenError | Fail
         f"{location} refused {action}: {error}{_advice(location, action, code)}",
         certainty="not done",
         retryable=code in _BUSY,
+        code=code,
     )
 
 
