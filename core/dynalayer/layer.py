@@ -26,7 +26,7 @@ from dynalayer.plugins import (
     new_manager,
 )
 from dynalayer.reading import Reader
-from dynalayer.running import SyncRuns
+from dynalayer.runs import SyncRuns
 from dynalayer.snapshots import Snapshots
 from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
 from dynalayer.syncing import Syncer

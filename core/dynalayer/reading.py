@@ -59,9 +59,11 @@ class Reader:
         with self._snapshots.slot(partition) as slot:
             state, slot.state = slot.state, None  # what fails half way leaves nothing half folded behind
             state, records = read_current(self._log, partition, partial(self._snapshots.load, partition), state)
-            slot.changed += self._fold(partition, state, records)
-            slot.state = state
+            changed = self._fold(partition, state, records)
             yield state.items
+            # Given back last: a signal's handler that reads in the midst of it folds into a state of its own.
+            slot.state = state
+            slot.changed += changed
 
     def _fold(self, partition: str, state: State, records: tuple[Record, ...]) -> int:
         """Fold records into the state that they lead on from, and count their changes."""

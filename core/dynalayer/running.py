@@ -1,72 +1,45 @@
-"""Syncs as they run, from whichever thread: known to `close()`, which waits for them."""
+"""Who is at work: threads that must be let finish before what they work with is closed."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from dynalayer.counting import operation
-from dynalayer.eventlog.base import EventLog
-from dynalayer.plugins import Observers
-from dynalayer.states import SyncResult
-from dynalayer.syncing import Syncer
+from dynalayer.forking import renew_in_child
 
-__all__ = ["SyncRuns"]
+__all__ = ["Running"]
 
 
-class SyncRuns:
-    """Runs a layer's syncs.
+class Running:
+    """The threads of this process that are at work; a forked child has but the one that forked."""
 
-    Args:
-        log: The layer's event log.
-        syncer: Folds.
-        observers: Whom to tell.
-        lag: Seconds by which what a sync of one partition knows beforehand may lag.
-    """
+    def __init__(self) -> None:
+        self._threads: set[int] = set()
+        self.renew()
+        renew_in_child(self)
 
-    def __init__(self, log: EventLog, syncer: Syncer, observers: Observers, lag: float) -> None:
-        self._log = log
-        self._syncer = syncer
-        self._observers = observers
-        self._lag = lag
-        self._idle = threading.Condition()
-        self._syncing: set[int] = set()
+    def renew(self) -> None:
+        """Forget the threads of the parent."""
+        self._changed = threading.Condition()
+        self._threads &= {threading.get_ident()}
 
-    def wait(self) -> None:
-        """Wait until none runs but this thread's own: one that is cut off would hold leases until they run out."""
-        with self._idle:
-            self._idle.wait_for(lambda: self._syncing <= {threading.get_ident()})
-
-    def run(self, partition: str | None) -> SyncResult:
-        """Sync a partition, or with None all that have pending events.
-
-        Raises:
-            LayerError: As `Layer.sync`.
-        """
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """This thread is at work inside; it may be so already."""
         me = threading.get_ident()
-        with self._idle:
-            nested = me in self._syncing
-            self._syncing.add(me)
+        with self._changed:
+            nested = me in self._threads
+            self._threads.add(me)
         try:
-            with operation("sync"):
-                return self._run(partition)
+            yield
         finally:
             if not nested:
-                with self._idle:
-                    self._syncing.discard(me)
-                    self._idle.notify_all()
+                with self._changed:
+                    self._threads.discard(me)
+                    self._changed.notify_all()
 
-    def _run(self, partition: str | None) -> SyncResult:
-        if partition is None:
-            pending = self._log.pending()
-        else:  # one never heard of stays so
-            state = self._log.partition_state(partition, lag=self._lag)
-            pending = (partition,) if state.version else ()
-        if not pending:
-            self._syncer.expire()
-            return SyncResult(0, locked=False)
-        result, error = self._syncer.sync(pending)
-        if result.count:
-            self._observers.synced(result)
-        if error is not None:
-            raise error
-        return result
+    def wait_for_others(self) -> None:
+        """Wait until no other thread is at work."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._threads <= {threading.get_ident()})

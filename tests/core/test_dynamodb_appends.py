@@ -34,6 +34,7 @@ from .dynamodb_fakes import (
     fresh,
     lost_answer,
     lost_request,
+    page,
     refuses,
     unreachable,
 )
@@ -219,17 +220,46 @@ def test_a_set_that_failed_says_of_each_partition_what_is_certain(table: Table) 
     assert [table.nonces(partition) for partition in error.outcomes] == [["n"], [], []]
 
 
-@pytest.mark.parametrize("written", ["put", "lost"])
-def test_an_append_that_was_given_up_without_an_answer_is_unknown(table: Table, operation: str, written: str) -> None:
+def unread(request: AWSPreparedRequest) -> None:
+    raise ReadTimeoutError(endpoint_url=request.url)
+
+
+def test_an_append_that_was_given_up_without_an_answer_is_unknown(table: Table, operation: str) -> None:
     log = table.open()
-    table.wire.plan(operation, *[lost_request if written == "lost" else lost_answer] * TRIES)
-    if written == "put":
-        table.wire.plan(operation, *[lost_answer] * TRIES)
+    table.wire.plan(operation, *[lost_request] * TRIES)
     error = failed(log, draft("n", payload=payload(operation)))
     assert error.outcomes == {"eu": "unknown"}
     assert not error.retryable
-    assert table.wire.operations().count(operation) == TRIES
-    assert table.nonces() == (["n"] if written == "put" else [])
+    assert table.wire.operations()[-TRIES - 1 :] == [*[operation] * TRIES, "GetItem"]
+    assert table.nonces() == []
+
+
+def test_before_an_append_is_called_unknown_its_slot_is_looked_at_once(each: Table, operation: str) -> None:
+    log = each.open()
+    each.wire.plan(operation, *[lost_answer] * TRIES)
+    (appended,) = log.append([draft("a", at=7, payload=payload(operation))])
+    assert appended == Appended("eu", 1, 7)
+    each.wire.plan(operation, lost_answer, refuses("AccessDeniedException"))
+    assert append(log, "b", payload=payload(operation)) == 2
+    assert each.nonces() == ["a", "b"]
+
+
+def test_a_slot_that_cannot_be_looked_at_leaves_the_outcome_unknown(table: Table, operation: str) -> None:
+    log = table.open()
+    table.wire.plan(operation, lost_answer, refuses("AccessDeniedException"))
+    table.wire.plan("GetItem", unread)
+    assert failed(log, draft("n", payload=payload(operation))).outcomes == {"eu": "unknown"}
+    assert table.wire.operations()[-3:] == [operation, operation, "GetItem"]
+    assert table.nonces() == ["n"]
+
+
+def test_a_slot_that_another_took_in_the_end_tells_that_nothing_was_written(table: Table, operation: str) -> None:
+    log, other = table.open(), table.another()
+    table.wire.plan(operation, *[lost_request] * (TRIES - 1), after(lambda: append(other, "b"), lost_request))
+    error = failed(log, draft("n", payload=payload(operation)))
+    assert error.outcomes == {"eu": "not written"}
+    assert error.retryable
+    assert table.nonces() == ["b"]
 
 
 def test_an_append_that_was_only_put_off_may_be_tried_again(table: Table, operation: str) -> None:
@@ -259,12 +289,12 @@ def test_what_was_refused_for_good_is_not_to_be_tried_again(table: Table) -> Non
     assert not error.retryable
 
 
-def test_a_refusal_after_a_lost_answer_leaves_the_outcome_unknown(table: Table, operation: str) -> None:
+def test_a_refusal_after_a_lost_request_leaves_the_outcome_unknown(table: Table, operation: str) -> None:
     log = table.open()
-    table.wire.plan(operation, lost_answer, refuses("AccessDeniedException"))
+    table.wire.plan(operation, lost_request, refuses("AccessDeniedException"))
     error = failed(log, draft("n", payload=payload(operation)))
     assert error.outcomes == {"eu": "unknown"}
-    assert table.nonces() == ["n"]
+    assert table.nonces() == []
 
 
 def test_an_unknown_outcome_is_known_once_another_has_the_slot(table: Table) -> None:
@@ -316,6 +346,22 @@ def test_a_transaction_cancelled_by_a_conflict_is_tried_again(
     assert table.nonces() == ["a"]
 
 
+@pytest.mark.parametrize("code", ["ConditionalCheckFailed", "TransactionConflict"])
+def test_a_cancelled_transaction_is_counted_as_one_that_goes_through(
+    table: Table, small_parts: None, code: str
+) -> None:
+    """Also where the service shows the row that was met, which is one of several."""
+    log, other = table.open(), table.another()
+    append(other, "b")
+    row = {name: value for name, value in table.rows()[rows.slot(1)].items() if name != "events"}
+    reasons = [{"Code": code, "Item": row}, *[{"Code": "None"}] * 3]
+    cancelled = refuses("TransactionCanceledException", CancellationReasons=reasons)
+    table.wire.plan("TransactWriteItems", cancelled, refuses("AccessDeniedException"))
+    before = log.usage()["other"].write_units
+    assert failed(log, draft("n", payload=LARGE)).outcomes == {"eu": "not written"}
+    assert log.usage()["other"].write_units - before == 8  # a header and three parts, twice 1 KB each
+
+
 def test_a_transaction_cancelled_for_good_is_not_tried_again(table: Table, small_parts: None) -> None:
     log = table.open()
     table.wire.plan("TransactWriteItems", cancels("None", "ItemCollectionSizeLimitExceeded", "None", "None"))
@@ -343,6 +389,21 @@ def test_a_client_with_retries_of_its_own_sends_an_append_once_a_call(
         assert table.nonces() == ["a"]
 
 
+@pytest.mark.parametrize("mode", ["legacy", "standard", "adaptive"])
+@pytest.mark.parametrize("fate", [refuses("ProvisionedThroughputExceededException"), unreachable])
+def test_what_the_service_said_first_counts_where_a_client_would_have_sent_it_again(
+    moto_server: str, operation: str, mode: str, fate: Fate, monkeypatch: pytest.MonkeyPatch, clocks: Clocks
+) -> None:
+    monkeypatch.setattr("botocore.endpoint.time", clocks)
+    with fresh(moto_server, retries={"mode": mode, "total_max_attempts": 5}) as table:
+        log = table.open()
+        table.wire.plan(operation, *[fate] * TRIES)
+        error = failed(log, draft("n", payload=payload(operation)))
+        assert error.outcomes == {"eu": "not written"}
+        assert error.retryable
+        assert table.wire.operations().count(operation) == TRIES
+
+
 def test_what_may_run_twice_is_left_to_the_clients_own_retries(
     moto_server: str, monkeypatch: pytest.MonkeyPatch, clocks: Clocks
 ) -> None:
@@ -353,6 +414,37 @@ def test_what_may_run_twice_is_left_to_the_clients_own_retries(
         log.read("eu", 0)
         assert table.wire.operations().count("Query") == 3
         assert table.wire.calls["Query"] == 1
+
+
+# Answers that are not DynamoDB's
+
+
+@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize("status", [200, 204, 302, 403, 408, 502])
+def test_a_page_of_something_between_is_neither_an_acknowledgement_nor_a_refusal(
+    table: Table, operation: str, status: int, done: bool
+) -> None:
+    log = table.open()
+    table.wire.plan(operation, page(status, done=done))
+    assert append(log, "a", payload=payload(operation)) == 1
+    assert table.nonces() == ["a"]
+    assert [record.payload for record in log.read("eu", 0).records] == [payload(operation)]
+
+
+@pytest.mark.parametrize("status", [200, 408])
+def test_where_something_else_answers_for_good_the_error_says_where_to_look(table: Table, status: int) -> None:
+    log = table.open()
+    table.wire.plan("PutItem", *[page(status)] * TRIES)
+    error = failed(log, draft("n"))
+    assert error.outcomes == {"eu": "unknown"}
+    assert "perhaps not DynamoDB" in error.message
+    assert "endpoint_url" in error.message
+    table.wire.plan("Query", page(status), page(status))
+    assert log.read("eu", 0).records == ()
+    table.wire.plan("Query", *[page(status)] * TRIES)
+    with pytest.raises(EventLogError, match="perhaps not DynamoDB") as caught:
+        log.read("eu", 0)
+    assert caught.value.retryable
 
 
 # An hour
@@ -473,7 +565,21 @@ def test_an_unknown_outcome_of_an_hour_ago_stays_unknown(table: Table, operation
     error = failed(log, draft("b", payload=payload(operation)))
     assert error.outcomes == {"eu": "unknown"}
     assert not error.retryable
-    assert table.wire.operations() == [operation]
+    assert table.wire.operations() == [operation, "GetItem"]
+
+
+def test_a_record_that_arrived_more_than_an_hour_ago_is_a_success(table: Table, operation: str, clocks: Clocks) -> None:
+    log = table.open()
+    append(log, "a")
+
+    def put_and_sleep(request: AWSPreparedRequest) -> None:
+        clocks.advance(HOUR + 1)
+        lost_answer(request)
+
+    table.wire.plan(operation, put_and_sleep)
+    assert append(log, "b", payload=payload(operation)) == 2
+    assert append(log, "c") == 3
+    assert table.nonces() == ["a", "b", "c"]
 
 
 def test_a_record_recognised_late_vouches_no_longer_than_the_tail_before_it(table: Table, clocks: Clocks) -> None:
@@ -524,6 +630,7 @@ def test_no_more_tails_are_remembered_than_the_bound(table: Table, monkeypatch: 
 def test_an_append_that_failed_leaves_no_tail_that_misleads_the_next(table: Table) -> None:
     log = table.open()
     table.wire.plan("PutItem", *[lost_answer] * TRIES)
+    table.wire.plan("GetItem", unread)
     assert failed(log, draft("a")).outcomes == {"eu": "unknown"}
     assert append(log, "b") == 2
     assert table.nonces() == ["a", "b"]
@@ -565,8 +672,9 @@ def test_a_record_over_the_limit_is_refused_before_any_request(table: Table, tmp
 def test_a_draft_over_the_limit_is_refused_before_any_of_its_set_is_written(table: Table) -> None:
     log = table.open()
     table.wire.operations()
-    with pytest.raises(EventLogError, match=r"4000001 bytes.*4000000"):
+    with pytest.raises(AppendError, match=r"4000001 bytes.*4000000") as caught:
         log.append([draft("n", "us"), draft("n", "eu", payload=bytes(4_000_001))])
+    assert caught.value.outcomes == {"us": "not written", "eu": "not written"}
     assert table.wire.operations() == []
 
 
@@ -743,10 +851,7 @@ def test_what_is_no_error_of_the_network_reaches_the_caller_as_it_is(table: Tabl
 
 
 def test_a_lost_answer_to_the_look_at_the_tail_is_asked_for_again(table: Table) -> None:
-    def slow(request: AWSPreparedRequest) -> None:
-        raise ReadTimeoutError(endpoint_url=request.url)
-
     log = table.open()
-    table.wire.plan("Query", slow, slow)
+    table.wire.plan("Query", unread, unread)
     assert append(log, "a") == 1
     assert table.wire.operations()[-4:] == ["Query", "Query", "Query", "PutItem"]

@@ -18,7 +18,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from dynalayer.costs import Usage
 from dynalayer.errors import ConfigurationError
@@ -39,6 +39,9 @@ from dynalayer.eventlog.base import (
 from dynalayer.hookspecs import Adapter, hookimpl
 from dynalayer.segments import Segment
 from dynalayer.values import Item
+
+if TYPE_CHECKING:  # it needs pyarrow, which is an extra
+    from dynalayer.columns import Columns
 
 __all__ = [
     "SET_POINTS",
@@ -78,7 +81,15 @@ SYNC_POINTS = _around(
 )
 """Every crash point of a `sync()`, compaction included, about in the order in which they are first reached."""
 
-_HOOKS = ("layer_setter", "layer_getter", "layer_discard", "layer_list", "layer_publish")
+_HOOKS = (
+    "layer_setter",
+    "layer_getter",
+    "layer_discard",
+    "layer_list",
+    "layer_columns_setter",
+    "layer_columns",
+    "layer_publish",
+)
 _POINTS = frozenset(_around(*EventLog.__abstractmethods__ - {"origin", "close"}, *_HOOKS))
 
 
@@ -306,9 +317,21 @@ class WrappedAdapter:
         return self.through("layer_list", self._inner.layer_list, partition=partition)
 
     @hookimpl
+    def layer_columns_setter(self, partition: str, columns: Columns) -> str | None:
+        """See `HookSpecs`. Called only where the inner adapter has columns."""
+        return self.through(
+            "layer_columns_setter", _of(self._inner, "layer_columns_setter"), partition=partition, columns=columns
+        )
+
+    @hookimpl
+    def layer_columns(self, partition: str, ref: str) -> Columns | None:
+        """See `HookSpecs`. Called only where the inner adapter has columns."""
+        return self.through("layer_columns", _of(self._inner, "layer_columns"), partition=partition, ref=ref)
+
+    @hookimpl
     def layer_publish(self, partition: str, origin: str, version: int, items: Mapping[str, Item]) -> bool | None:
         """See `HookSpecs`. Called only where the inner adapter publishes."""
-        publish: Callable[..., bool | None] = getattr(self._inner, "layer_publish")  # noqa: B009 -- not every adapter has it
+        publish = _of(self._inner, "layer_publish")
         return self.through("layer_publish", publish, partition=partition, origin=origin, version=version, items=items)
 
     @hookimpl
@@ -317,6 +340,12 @@ class WrappedAdapter:
         closed: Callable[[], None] | None = getattr(self._inner, "layer_closed", None)
         if closed is not None:
             closed()
+
+
+def _of(adapter: Adapter, hook: str) -> Callable[..., Any]:
+    """A hook that not every adapter has."""
+    method: Callable[..., Any] = getattr(adapter, hook)
+    return method
 
 
 class CrashPoints(WrappedLog):

@@ -14,7 +14,6 @@ Three things make every success one, and no event lost or doubled:
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from dynalayer.eventlog.dynamodb.rows import (
     text,
     version_of,
 )
+from dynalayer.forking import Lock
 from dynalayer.units import item_size, write_units
 
 __all__ = ["Newest", "NotAppendedError", "Slots"]
@@ -127,7 +127,7 @@ class Slots:
         self._connection = connection
         self._table = table
         self._shards = shards
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._tails: OrderedDict[str, _Known] = OrderedDict()
 
     def append(self, draft: Draft) -> Appended:
@@ -137,6 +137,29 @@ class Slots:
             NotAppendedError: It was given up; says what is certain.
         """
         attempt = _Attempt(draft, partition_key(self._table, draft.partition))
+        try:
+            return self._append(attempt)
+        except NotAppendedError as error:
+            # Before somebody is left with a doubt: the slot itself may tell.
+            settled = self._settled(attempt) if error.outcome == "unknown" else None
+            if settled is None:
+                raise
+            nonce, tail = settled
+            if nonce != draft.nonce:
+                raise NotAppendedError("not written", error.cause) from error
+            return Appended(draft.partition, tail.version, tail.at)
+
+    def _settled(self, attempt: _Attempt) -> tuple[str, Tail] | None:
+        """Nonce and tail of the record in the slot at hand: it stays that one's. None where none is seen."""
+        try:
+            key = key_of(attempt.pk, slot(attempt.version))
+            there = self._connection.once("get_item", Key=key, ConsistentRead=True).get("Item")
+            return None if there is None else (text(there, "nonce"), tail_of_record(there))
+        except (LayerError, DamagedRowError):
+            return None
+
+    def _append(self, attempt: _Attempt) -> Appended:
+        draft = attempt.draft
         known = self._remembered(draft.partition)
         while True:
             try:
@@ -163,6 +186,7 @@ class Slots:
     def _put(self, attempt: _Attempt, known: _Known) -> tuple[Appended | None, _Known | None]:
         """Try the slot after a tail: what came of it, and else the tail to go on from, None to look for it anew."""
         draft, sent = attempt.draft, _Moment.now()
+        attempt.version = known.tail.version + 1
         rows = record_rows(attempt.pk, draft, known.tail, pending_cursor(attempt.pk, self._shards))
         try:
             self._send(rows, known.since)
@@ -171,10 +195,10 @@ class Slots:
             time.sleep(backoff(attempt.failures))
             return None, known
         except TakenError as error:
-            there = error.row or self._connection.get(key_of(attempt.pk, slot(known.tail.version + 1)))
+            there = error.row or self._connection.get(key_of(attempt.pk, slot(attempt.version)))
             if there is None:
                 raise EventLogError(
-                    f"record {known.tail.version + 1} was there in {self._connection.location} and is gone: somebody "
+                    f"record {attempt.version} was there in {self._connection.location} and is gone: somebody "
                     "deletes what nothing expires yet; set again",
                     partition=draft.partition,
                 ) from error
@@ -268,10 +292,8 @@ class Slots:
 
     def _remember(self, partition: str, known: _Known) -> None:
         with self._lock:
-            before = self._tails.get(partition)
-            if before is None or before.tail.version < known.tail.version:
-                self._tails[partition] = known
-            self._tails.move_to_end(partition)
+            before = self._tails.pop(partition, known)
+            self._tails[partition] = max(before, known, key=lambda each: each.tail.version)
             while len(self._tails) > _REMEMBERED:
                 self._tails.popitem(last=False)
 
@@ -282,6 +304,7 @@ class _Attempt:
     Attributes:
         draft: The record.
         pk: Its partition's key.
+        version: Of the slot at hand.
         slots: Slots that others took.
         failures: Tries that failed.
         unknown: Whether a try at the slot at hand may have arrived, or may still.
@@ -290,6 +313,7 @@ class _Attempt:
     def __init__(self, draft: Draft, pk: str) -> None:
         self.draft = draft
         self.pk = pk
+        self.version = 0
         self.slots = 0
         self.failures = 0
         self.unknown = False
