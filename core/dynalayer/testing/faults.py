@@ -319,19 +319,19 @@ class WrappedAdapter:
     @hookimpl
     def layer_columns_setter(self, partition: str, columns: Columns) -> str | None:
         """See `HookSpecs`. Called only where the inner adapter has columns."""
-        return self.through(
-            "layer_columns_setter", _of(self._inner, "layer_columns_setter"), partition=partition, columns=columns
-        )
+        setter: Callable[..., str | None] = _of(self._inner, "layer_columns_setter")
+        return self.through("layer_columns_setter", setter, partition=partition, columns=columns)
 
     @hookimpl
     def layer_columns(self, partition: str, ref: str) -> Columns | None:
         """See `HookSpecs`. Called only where the inner adapter has columns."""
-        return self.through("layer_columns", _of(self._inner, "layer_columns"), partition=partition, ref=ref)
+        opener: Callable[..., Columns | None] = _of(self._inner, "layer_columns")
+        return self.through("layer_columns", opener, partition=partition, ref=ref)
 
     @hookimpl
     def layer_publish(self, partition: str, origin: str, version: int, items: Mapping[str, Item]) -> bool | None:
         """See `HookSpecs`. Called only where the inner adapter publishes."""
-        publish = _of(self._inner, "layer_publish")
+        publish: Callable[..., bool | None] = _of(self._inner, "layer_publish")
         return self.through("layer_publish", publish, partition=partition, origin=origin, version=version, items=items)
 
     @hookimpl
