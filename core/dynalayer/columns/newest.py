@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from dynalayer.columns.contract import ID, ITEM, Columns
 from dynalayer.columns.items import attribute_names, schema_of
-from dynalayer.columns.types import cast, common_field
+from dynalayer.columns.types import cast, common_field, is_same
 from dynalayer.segments import SegmentHeader
 
 __all__ = ["Newest", "Overlay", "common_schema", "fitted"]
@@ -123,7 +123,7 @@ def common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
 
 def fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """A batch in a schema that holds it: cast, and null where it has no such column."""
-    if batch.schema.equals(schema):
+    if batch.schema.names == schema.names and all(map(is_same, batch.schema, schema)):
         return batch
     arrays = [
         cast(batch.column(field.name), batch.schema.field(field.name), field)
