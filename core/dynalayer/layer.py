@@ -319,6 +319,7 @@ class Layer:
         Closing twice is as closing once.
         """
         if not self._closed:
+            self._trigger.close()
             self._observers.closed()
             self._closed = True
             with self._idle:
