@@ -102,8 +102,11 @@ def test_explain_tells_costs_by_the_prices_given(run: Run, url: str, tmp_path: P
     assert "USD a million times" in text
     told: dict[str, Any] = json.loads(good(run("explain", "--json", *layer)))
     assert (told["items"], told["pending"], told["segments"]) == (1, 1, 0)
-    (tmp_path / "prices.toml").write_text('currency = "EUR"\nwrite_million = 1000000.0\n')
+    figures = "read_million = 1\nwrite_million = 1000000.0\nstorage_read = 0\nstorage_write = 0\n"
+    (tmp_path / "prices.toml").write_text(f'currency = "EUR"\n{figures}')
     assert "2,000,000.00 EUR a million times" in good(run("explain", *layer, "--prices", "prices.toml"))
+    (tmp_path / "prices.toml").write_text('currency = "EUR"\n')
+    assert "the price table names a currency" in refused(run("explain", *layer, "--prices", "prices.toml"))
     (tmp_path / "prices.toml").write_text("write_milion = 1\n")
     assert "write_milion" in refused(run("explain", *layer, "--prices", "prices.toml"))
     assert "none.toml" in refused(run("explain", *layer, "--prices", "none.toml"))
