@@ -12,9 +12,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from dynalayer.errors import ConfigurationError
+from dynalayer.errors import ConfigurationError, InvalidInputError
 
-__all__ = ["Cost", "Prices", "Request", "Usage"]
+__all__ = ["Cost", "Prices", "Request", "Usage", "check_prices"]
 
 _MILLION = 1_000_000
 
@@ -156,6 +156,20 @@ _KNOWN = f"its keys are {', '.join(_KEYS)}"
 
 def _refusal(rule: str, value: object) -> ConfigurationError:
     return ConfigurationError(f"in the price table {rule}, not {value!r:.100}; {_KNOWN}")
+
+
+def check_prices(prices: object) -> Prices:
+    """Prices as they were given.
+
+    Raises:
+        InvalidInputError: They are none; says how to make them.
+    """
+    if not isinstance(prices, Prices):
+        raise InvalidInputError(
+            f"prices={prices!r:.100} is no Prices; Prices.from_toml(path) makes them of a file, "
+            "Prices.from_mapping(mapping) of a dict"
+        )
+    return prices
 
 
 # What an explanation tells

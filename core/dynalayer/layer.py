@@ -11,7 +11,7 @@ from dynalayer import clock as clocks
 from dynalayer.appending import TTL, Appender, check_ttl
 from dynalayer.asof import At, Historian
 from dynalayer.clock import Clock
-from dynalayer.costs import Prices, Usage
+from dynalayer.costs import Prices, Usage, check_prices
 from dynalayer.counting import operation
 from dynalayer.errors import ClosedError, InvalidInputError, LayerError
 from dynalayer.eventlog.base import EventLog
@@ -292,13 +292,15 @@ class Layer:
             prices: What is paid; left out, on-demand prices in US East (N. Virginia).
 
         Raises:
+            InvalidInputError: `prices` are none.
             LayerError: As `get`.
         """
         self._check_open()
         check_partition(partition)
+        prices = check_prices(Prices() if prices is None else prices)
         try:
             with operation("explain"):
-                return self._explainer.explain(partition, prices or Prices())
+                return self._explainer.explain(partition, prices)
         except LayerError as error:
             raise error.within(operation="explain", partition=partition)  # noqa: B904 -- the same error
 

@@ -417,6 +417,12 @@ def test_a_partition_that_is_no_text_cannot_be_worked_on(world: World, partition
         assert "a partition is text" in str(refusal(world, call, InvalidInputError))
 
 
+@pytest.mark.parametrize("prices", [{"currency": "EUR"}, {}, "prices.toml", 0.125], ids=str)
+def test_prices_that_are_none_are_refused_with_the_ways_to_make_them(world: World, prices: Any) -> None:
+    error = refusal(world, lambda: world.layer.explain("eu", prices=prices), InvalidInputError)
+    assert f"prices={prices!r} is no Prices; Prices.from_toml(path)" in str(error)
+
+
 def test_a_partition_that_is_too_long_is_refused_everywhere(world: World) -> None:
     long = "x" * 513
     calls: list[Callable[[], object]] = [
