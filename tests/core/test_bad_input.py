@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import random
 import sqlite3
 import types
 from collections.abc import Callable, Iterator
@@ -204,6 +205,9 @@ def test_events_too_large_for_one_set_are_refused_before_anything_is_written() -
             layer.set([put("eu"), *large])
         assert "1000: give them in several" in str(caught.value)
         assert (caught.value.operation, caught.value.partition) == ("set", "us")
+        noise = random.Random(1).randbytes(2000)
+        with pytest.raises(InvalidInputError, match=r"the one event for a partition takes .* an event is never split"):
+            layer.set([put("eu"), put("us", x=noise)])
         assert layer.partitions() == []
         assert layer.meta().loaded is False
 

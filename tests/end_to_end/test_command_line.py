@@ -57,7 +57,7 @@ def put(identifier: str, **item: Any) -> dict[str, Any]:
 
 def test_what_is_imported_is_got_back_with_its_types(program: Program) -> None:
     item = {"price": {"$decimal": "1.50"}, "big": 10**37, "raw": {"$bytes": "aGk="}, "tags": {"$set": ["a", "b"]}}
-    assert program.good("import", "-", stdin=lines(put("x", **item))) == "1 events taken, in 1 partitions\n"
+    assert program.good("import", "-", stdin=lines(put("x", **item))) == "1 event taken, in 1 partition\n"
     assert json.loads(program.good("get")) == item | {"big": {"$int": str(10**37)}}
     with Layer(table="items", events=f"sqlite:///{program.folder}/.dynalayer/events.db") as layer:
         (kept,) = layer.get()
@@ -97,6 +97,14 @@ def test_status_counts_what_is_pending_and_folded(program: Program) -> None:
     counts = json.loads(program.good("status", "--json"))
     assert (counts["synced_total"], counts["unsynced_total"], counts["synced_times"]) == (2, 1, 1)
     assert json.loads(program.good("status", "eu", "--json"))["unsynced_total"] == 1
+
+
+def test_one_is_told_in_the_singular_and_others_in_the_plural(program: Program) -> None:
+    program.good("import", "-", "--sync", stdin=lines(put("x")))
+    assert "1 event in 1 partition, 0 of them pending\nsynced 1 time; last" in program.good("status")
+    assert program.good("verify") == "1 partition, 1 segment and 1 record read; 0 wrong\n"
+    program.good("import", "-", "--sync", stdin=lines(put("x"), {"partition": "eu", **put("z")}))
+    assert "3 events in 2 partitions, 0 of them pending\nsynced 2 times; last" in program.good("status")
 
 
 def test_a_broken_line_is_named_and_what_stands_before_it_is_taken(program: Program) -> None:

@@ -81,7 +81,7 @@ def test_a_layer_lives_in_a_table_from_its_making_to_its_vacuum(run: Run, url: s
         assert [json.loads(line) for line in good(run("get", "eu", *layer)).splitlines()] == left
         assert len(good(run("history", "eu", *layer)).splitlines()) == 21
         status = good(run("status", *layer))
-        assert "21 events in 1 partitions" in status
+        assert "21 events in 1 partition," in status
         assert "this command: " in status.splitlines()[-1]
         assert " read units, 0 write units" in status.splitlines()[-1]
         assert good(run("verify", *layer)).endswith("0 wrong\n")

@@ -15,6 +15,7 @@ from dynalayer.cli.looking import show_status
 from dynalayer.cli.options import reported
 from dynalayer.cli.taking import Importer
 from dynalayer.layer import Layer
+from dynalayer.wording import counted
 
 __all__ = ["demo"]
 
@@ -94,4 +95,6 @@ def _say(text: str) -> None:
 
 def _counts(layer: Layer) -> None:
     meta = layer.meta()
-    click.echo(f"   pending {meta.unsynced_total}, folded {meta.synced_total}, synced {meta.synced_times} times")
+    click.echo(
+        f"   pending {meta.unsynced_total}, folded {meta.synced_total}, synced {counted(meta.synced_times, 'time')}"
+    )

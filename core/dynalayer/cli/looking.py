@@ -10,6 +10,7 @@ import click
 from dynalayer.cli.options import event_line, item_line, layer_options, opened, print_json
 from dynalayer.costs import Prices, Usage
 from dynalayer.states import PartitionMeta
+from dynalayer.wording import counted
 
 __all__ = ["explain", "get", "history", "show_status", "status"]
 
@@ -78,9 +79,10 @@ def status(partition: str | None, table: str, events: str, storage: str, *, as_j
         names = layer.partitions() if partition is None else [partition]
         if partition is None:
             meta = layer.meta()
-            click.echo(f"table {layer.table}: {meta.synced_total + meta.unsynced_total:,} events", nl=False)
-            click.echo(f" in {len(names):,} partitions, {meta.unsynced_total:,} of them pending")
-            click.echo(f"synced {meta.synced_times:,} times; last cursor {meta.cursor}")
+            events = counted(meta.synced_total + meta.unsynced_total, "event")
+            click.echo(f"table {layer.table}: {events} in {counted(len(names), 'partition')}", nl=False)
+            click.echo(f", {meta.unsynced_total:,} of them pending")
+            click.echo(f"synced {counted(meta.synced_times, 'time')}; last cursor {meta.cursor}")
         show_status([layer.meta(name) for name in names])
         _show_usage(layer.usage().values())
 
@@ -89,12 +91,11 @@ def _show_usage(usages: Iterable[Usage]) -> None:
     """Print what this command requested, where it is paid by request."""
     usage = sum(usages, Usage())
     if usage.requests:
-        click.echo(f"this command: {usage.requests:,} requests, {_units(usage)}")
+        click.echo(f"this command: {counted(usage.requests, 'request')}, {_units(usage)}")
 
 
 def _units(usage: Usage) -> str:
-    read, written = (f"{units:,.1f}".removesuffix(".0") for units in (usage.read_units, usage.write_units))
-    return f"{read} read units, {written} write units"
+    return f"{counted(usage.read_units, 'read unit')}, {counted(usage.write_units, 'write unit')}"
 
 
 @click.command()
@@ -113,8 +114,9 @@ def explain(partition: str, table: str, events: str, storage: str, price_table: 
     if as_json:
         print_json(explained)
         return
-    click.echo(f"partition {_shown(partition)}: {explained.items:,} items of {explained.item_bytes:,} bytes;", nl=False)
-    click.echo(f" {explained.segments:,} segments, {explained.pending:,} records pending")
+    items = f"{counted(explained.items, 'item')} of {counted(explained.item_bytes, 'byte')}"
+    stored = f"{counted(explained.segments, 'segment')}, {counted(explained.pending, 'record')} pending"
+    click.echo(f"partition {_shown(partition)}: {items}; {stored}")
     click.echo(f"prices of {prices.as_of} in {prices.region}, {prices.currency}")
     for title, cost in (
         ("first read of a process", explained.first_read),

@@ -15,6 +15,7 @@ from dynalayer.cli.options import layer_options, reported
 from dynalayer.errors import InvalidEventError, InvalidInputError, LayerError
 from dynalayer.layer import Layer
 from dynalayer.values import UNDECODABLE, item_from_json
+from dynalayer.wording import counted
 
 __all__ = ["Importer", "import_events", "lines_of"]
 
@@ -65,9 +66,9 @@ def import_events(
     ):
         importer = Importer(layer, file.name, frozenset(ignore), batch)
         importer.take(file, from_line)
-        click.echo(f"{importer.taken:,} events taken, in {len(importer.partitions):,} partitions")
+        click.echo(f"{counted(importer.taken, 'event')} taken, in {counted(len(importer.partitions), 'partition')}")
         if and_sync:
-            click.echo(f"{layer.sync().count:,} events folded")
+            click.echo(f"{counted(layer.sync().count, 'event')} folded")
 
 
 @dataclass(slots=True)
