@@ -14,6 +14,7 @@ import click
 from dynalayer.cli.looking import show_status
 from dynalayer.cli.options import reported
 from dynalayer.cli.taking import Importer
+from dynalayer.events import EventReader
 from dynalayer.layer import Layer
 from dynalayer.wording import counted
 
@@ -57,7 +58,7 @@ def demo(keep: Path | None) -> None:
 
 def _run(layer: Layer) -> None:
     with _EVENTS.open("rb") as file:
-        importer = Importer(layer, "demo.jsonl.gz", frozenset(), size=100)
+        importer = Importer(layer, EventReader("files", "path", "dir"), "demo.jsonl.gz", frozenset(), size=100)
         importer.take(file)
     _say(f"1. {importer.taken} changes of {len(importer.partitions)} folders of a public repository went in")
     _counts(layer)
