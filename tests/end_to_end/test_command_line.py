@@ -167,6 +167,8 @@ def test_reading_commands_make_no_event_log(program: Program) -> None:
     assert list(program.folder.iterdir()) == []
     program.good("import", "-", stdin=lines(put("x")))
     assert "no layer of table 'other'; it has: items" in program.bad("get", "--table", "other")
+    for command in ("get", "history", "status", "sync", "verify", "vacuum", "explain"):
+        assert "table='us ers' is no table name" in program.bad(command, "--table", "us ers")
 
 
 def test_what_is_not_there_is_told_with_what_is(program: Program) -> None:
