@@ -225,7 +225,9 @@ class Table:
 
     def open(self, table: str = "users", **options: Any) -> DynamoDBEventLog:
         """A log over this wire, closed at the end; with `client=None` one that makes its own client."""
-        given = {"client": self.client, "region": servers.REGION, "endpoint_url": self.url, **options}
+        given: dict[str, Any] = {"client": self.client, **options}
+        if given["client"] is None:
+            given = {"region": servers.REGION, "endpoint_url": self.url, **given}
         return self._open.enter_context(DynamoDBEventLog(self.name, table, **given))
 
     def another(self, table: str = "users", **options: Any) -> DynamoDBEventLog:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -420,6 +421,12 @@ BAD_URLS = {
     "dynamodb://events?endpoint_url=http:127.0.0.1": "endpoint_url is a URL",
     "dynamodb://events?endpoint_url=http://&region=us-east-1": "dynamodb://events",
     "dynamodb://events?region=no%20region": "dynamodb://events",
+    "dynamodb://events?region=": "region='' is no region",
+    "dynamodb://events#new": "# and what follows it mean nothing",
+    "dynamodb://events#new?region=us-east-1": "# and what follows it mean nothing",
+    "dynamodb://events?region=us-east-1#new": "# and what follows it mean nothing",
+    "dynamodb://arn:aws:dynamodb:us-east-1:123456789012:table/events": "is given an ARN",
+    "arn:aws:dynamodb:us-east-1:123456789012:table/events": "write dynamodb://TABLE?region=REGION",
 }
 
 
@@ -428,9 +435,8 @@ def test_a_url_that_is_wrong_is_refused_with_what_is_right(aws_environment: None
     with pytest.raises(ConfigurationError) as caught:
         open_event_log(url, "users")
     assert BAD_URLS[url] in caught.value.message
-    if "pending_shards" not in url:
-        with pytest.raises(ConfigurationError):
-            create_table(url)
+    with pytest.raises(ConfigurationError, match=re.escape(BAD_URLS[url])):
+        create_table(url)
 
 
 @pytest.mark.parametrize(
@@ -454,6 +460,49 @@ def test_a_secret_in_a_url_is_refused_and_never_repeated(aws_environment: None, 
         while error is not None:
             assert "hunter2" not in f"{error} {error!r}"
             error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"name": "ev ents"}, "3 to 255 of A-Z"),
+        ({"name": 5}, "3 to 255 of A-Z"),
+        ({"table": "us ers"}, "'us ers' is no table name"),
+        ({"region": 5}, "region=5 is no region"),
+        ({"region": ""}, "region='' is no region"),
+        ({"endpoint_url": 5}, "endpoint_url is a URL"),
+        ({"endpoint_url": "http://me:hunter2@127.0.0.1:1"}, "leave them out"),
+        ({"client": 5}, "client is a builtins.int, and no low-level client of DynamoDB"),
+        ({"client": "resource"}, "a resource has one in resource.meta.client"),
+        ({"client": "s3"}, "client is a botocore.client.S3, and no low-level client"),
+        ({"client": "dynamodb", "region": servers.REGION}, "has its region already"),
+        ({"client": "dynamodb", "endpoint_url": "http://127.0.0.1:1"}, "has its endpoint_url already"),
+    ],
+    ids=str,
+)
+def test_an_argument_that_is_wrong_is_refused_by_its_name(
+    aws_environment: None, wrong: dict[str, Any], said: str
+) -> None:
+    session = servers.session()
+    clients: dict[Any, Any] = {
+        "resource": session.resource("dynamodb", region_name=servers.REGION),
+        "s3": session.client("s3", region_name=servers.REGION),
+        "dynamodb": session.client("dynamodb", region_name=servers.REGION),
+    }
+    given = {"name": "events", "table": "users", **wrong}
+    if "client" in given:
+        given["client"] = clients.get(given["client"], given["client"])
+    with pytest.raises(ConfigurationError) as caught:
+        DynamoDBEventLog(**given)
+    assert said in caught.value.message
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_client_of_ones_own_makes_a_table_where_the_url_names_no_other_place(aws_environment: None) -> None:
+    client = servers.session().client("dynamodb", region_name=servers.REGION)
+    for option in ("region=us-east-1", "endpoint_url=http://127.0.0.1:1"):
+        with pytest.raises(ConfigurationError, match="not both"):
+            create_table(f"dynamodb://events?{option}", client=client)
 
 
 @pytest.mark.parametrize("shards", [0, 65, True, 1.0, "4", None])

@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, Waite
 from dynalayer.costs import Usage
 from dynalayer.counting import UsageCounter
 from dynalayer.errors import ClosedError, ConfigurationError, EventLogError
+from dynalayer.eventlog.dynamodb.arguments import check_place
 from dynalayer.eventlog.dynamodb.failures import (
     FailedCallError,
     TakenError,
@@ -99,6 +100,7 @@ class Connection:
         region: str | None = None,
         endpoint_url: str | None = None,
     ) -> None:
+        check_place(name, client=client, region=region, endpoint_url=endpoint_url)
         self.name = name
         self.counter = UsageCounter()
         self._own = client is None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynalayer.clock import INITIAL
 from dynalayer.costs import Usage
-from dynalayer.errors import AppendError, ClosedError, ConfigurationError, EventLogError, LayoutError
+from dynalayer.errors import AppendError, ClosedError, EventLogError, LayoutError
 from dynalayer.eventlog.base import (
     MAX_LEASE,
     Appended,
@@ -31,6 +31,7 @@ from dynalayer.eventlog.base import (
     Unmarked,
 )
 from dynalayer.eventlog.dynamodb import rows
+from dynalayer.eventlog.dynamodb.arguments import check_shards
 from dynalayer.eventlog.dynamodb.connection import Connection
 from dynalayer.eventlog.dynamodb.counts import Counts
 from dynalayer.eventlog.dynamodb.estimates import estimate
@@ -43,6 +44,7 @@ from dynalayer.eventlog.dynamodb.retired import Retired
 from dynalayer.eventlog.dynamodb.rows import DamagedRowError, Row
 from dynalayer.eventlog.dynamodb.slots import NotAppendedError, Slots
 from dynalayer.eventlog.dynamodb.table import check_table
+from dynalayer.events import check_table as check_table_name
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
 __all__ = ["DynamoDBEventLog"]
 
 _PARTS = 10  # rows of a record in one transaction, whose items may have 4 MB together
-_MAX_SHARDS = 64
 
 
 class DynamoDBEventLog(EventLog):
@@ -86,11 +87,8 @@ class DynamoDBEventLog(EventLog):
         pending_shards: int = 1,
         create: bool = True,
     ) -> None:
-        if type(pending_shards) is not int or not 1 <= pending_shards <= _MAX_SHARDS:
-            raise ConfigurationError(
-                f"pending_shards={pending_shards!r:.50} is no whole number from 1 to {_MAX_SHARDS}"
-            )
-        self.table = table
+        check_shards(pending_shards)
+        self.table = check_table_name(table)
         self._connection = Connection(name, client=client, region=region, endpoint_url=endpoint_url)
         self.location = self._connection.location
         self.record_limit = _PARTS * rows.PART_BYTES
