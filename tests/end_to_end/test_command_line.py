@@ -186,6 +186,22 @@ def test_what_is_not_there_is_told_with_what_is(program: Program) -> None:
     assert "three or four slashes" in program.bad("status", "--events", "sqlite:events.db")
 
 
+def test_explain_says_that_a_log_is_not_paid_by_request_and_that_a_partition_has_no_events(program: Program) -> None:
+    program.good("import", "-", stdin=lines(put("x", n=1)))
+    told = program.good("explain")
+    assert "the event log is not paid by request" in told
+    assert "append" not in told
+    assert "0 read units" not in told.partition("sync: ")[0]
+    assert "1 x Query" in told
+    program.good("sync")
+    assert "1 x layer_getter" in program.good("explain")
+    told = program.good("explain", "nosuch")
+    assert told == (
+        "partition nosuch: 0 items of 0 bytes; 0 segments, 0 records pending\n"
+        "no event of it is known yet; what it costs depends on what is set\n"
+    )
+
+
 def test_a_corrupt_segment_is_found_by_verify_and_named_by_get(program: Program) -> None:
     program.good("import", "-", "--sync", stdin=lines(put("x", n=1)))
     assert "0 wrong" in program.good("verify")

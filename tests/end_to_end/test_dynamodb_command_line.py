@@ -100,6 +100,10 @@ def test_explain_tells_costs_by_the_prices_given(run: Run, url: str, tmp_path: P
     for title in ("first read of a process", "further append", "sync", "plain Query of the same items"):
         assert f"\n{title}" in text
     assert "USD a million times" in text
+    assert "not paid by request" not in text
+    unknown = good(run("explain", "nosuch", *layer))
+    assert "no event of it is known yet" in unknown
+    assert "PutItem" not in unknown
     told: dict[str, Any] = json.loads(good(run("explain", "--json", *layer)))
     assert (told["items"], told["pending"], told["segments"]) == (1, 1, 0)
     figures = "read_million = 1\nwrite_million = 1000000.0\nstorage_read = 0\nstorage_write = 0\n"

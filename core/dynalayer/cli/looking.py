@@ -117,7 +117,12 @@ def explain(partition: str, table: str, events: str, storage: str, price_table: 
     items = f"{counted(explained.items, 'item')} of {counted(explained.item_bytes, 'byte')}"
     stored = f"{counted(explained.segments, 'segment')}, {counted(explained.pending, 'record')} pending"
     click.echo(f"partition {_shown(partition)}: {items}; {stored}")
+    if not explained.segments and not explained.pending:
+        click.echo("no event of it is known yet; what it costs depends on what is set")
+        return
     click.echo(f"prices of {prices.as_of} in {prices.region}, {prices.currency}")
+    if not explained.append.requests:
+        click.echo("the event log is not paid by request: of reads and syncs only what the storage is asked for counts")
     for title, cost in (
         ("first read of a process", explained.first_read),
         ("further read, nothing new", explained.read),
@@ -126,6 +131,8 @@ def explain(partition: str, table: str, events: str, storage: str, price_table: 
         ("sync", explained.sync),
         ("plain Query of the same items", explained.plain_query),
     ):
+        if not cost.requests:
+            continue
         click.echo(f"\n{title}: {_units(cost.usage)}", nl=False)
         click.echo(f", {explained.price(cost) * 1_000_000:,.2f} {prices.currency} a million times")
         for request in cost.requests:
