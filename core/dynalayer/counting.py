@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 from dynalayer.costs import Usage
+from dynalayer.forking import Lock
 
 __all__ = ["UsageCounter", "current_operation", "operation"]
 
@@ -33,7 +33,7 @@ class UsageCounter:
     """Sums of usage, by operation. May be used by many threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._sums: dict[str, Usage] = {}
 
     def add(self, usage: Usage) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Self, overload
@@ -26,6 +25,7 @@ from dynalayer.plugins import (
     new_manager,
 )
 from dynalayer.reading import Reader
+from dynalayer.running import Running
 from dynalayer.snapshots import Snapshots
 from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
 from dynalayer.syncing import Syncer
@@ -107,8 +107,7 @@ class Layer:
         clock()
         check_pair(getter, setter, storage, get_item_unique_identifier)
         self._closed = False
-        self._idle = threading.Condition()
-        self._syncing: set[int] = set()
+        self._syncing = Running()
         self._manager = new_manager()
         self._observers = Observers(self._manager)
         self._reader = EventReader(table, get_item_unique_identifier, get_item_partition)
@@ -324,8 +323,7 @@ class Layer:
             self._trigger.close()
             self._observers.closed()
             self._closed = True
-            with self._idle:
-                self._idle.wait_for(lambda: self._syncing <= {threading.get_ident()})
+            self._syncing.wait_for_others()
             self._log.close()
 
     def __enter__(self) -> Self:
@@ -340,18 +338,8 @@ class Layer:
 
     def _sync(self, partition: str | None) -> SyncResult:
         """Sync, known to `close()`, which waits: what it cut off would hold leases until they run out."""
-        me = threading.get_ident()
-        with self._idle:
-            nested = me in self._syncing
-            self._syncing.add(me)
-        try:
-            with operation("sync"):
-                return self._sync_now(partition)
-        finally:
-            if not nested:
-                with self._idle:
-                    self._syncing.discard(me)
-                    self._idle.notify_all()
+        with self._syncing.working(), operation("sync"):
+            return self._sync_now(partition)
 
     def _sync_now(self, partition: str | None) -> SyncResult:
         if partition is None:

@@ -43,15 +43,15 @@ class Reader:
         with self._snapshots.slot(partition) as slot:
             state, slot.state = slot.state, None  # what fails half way leaves nothing half folded behind
             state, changed = self._current(partition, state)
-            slot.state = state
-            slot.changed += changed
             items = state.items
             # Bulk work alone pauses the collector: what waits for a store would starve it where reads overlap.
             with paused_collector():
                 # Copies, since others hold the items too: the memory, and an adapter that keeps what it gave.
-                if in_order:
-                    return [copy_item(items[identifier]) for identifier in sorted(items)]
-                return [copy_item(item) for item in items.values()]
+                copies = [copy_item(items[identifier]) for identifier in (sorted(items) if in_order else items)]
+            # Given back last: a signal's handler that reads in the midst of it folds into a state of its own.
+            slot.state = state
+            slot.changed += changed
+            return copies
 
     def _current(self, partition: str, state: State | None) -> tuple[State, int]:
         """The state as it is now, from the one remembered if that leads there; and how many changes were folded."""

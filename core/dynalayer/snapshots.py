@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from dynalayer.errors import EventLogError
 from dynalayer.eventlog.base import EventLog, Head, Record, SegmentRef
 from dynalayer.events import Change, unpack
 from dynalayer.fold import apply_segment
+from dynalayer.forking import Lock
 from dynalayer.storage import Storage
 from dynalayer.values import Item, item_to_json
 
@@ -85,7 +85,7 @@ class Slot:
     weight: int = 0
     weighed: int = 0
     changed: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: Lock = field(default_factory=Lock)
 
 
 class Snapshots:
@@ -104,7 +104,7 @@ class Snapshots:
         self._storage = storage
         self._table = table
         self._cache_bytes = cache_bytes if storage.capabilities.immutable else 0
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._slots: OrderedDict[str, Slot] = OrderedDict()
         self._total = 0
 

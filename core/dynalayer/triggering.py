@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from typing import Literal
 
 import pluggy
 
 from dynalayer.errors import ClosedError
+from dynalayer.forking import Lock, renew_in_child
 from dynalayer.plugins import Observers
 from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
 
@@ -31,13 +31,18 @@ class Trigger:
         self._observers = observers
         self._sync = sync
         self.error: str | None = None
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._waiting: set[str | None] = set()
         self._closing = False
+        renew_in_child(self)
 
     def close(self) -> None:
         """Ask no more strategies: the layer is closing, and what that cuts off is no failure."""
         self._closing = True
+
+    def renew(self) -> None:
+        """Forget the jobs that wait: a forked child has no part in those of its parent."""
+        self._waiting.clear()
 
     def ask(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -63,7 +63,7 @@ def answers(content: dict[str, Any], status: int = 200) -> Fate:
     """The service answers this, and does nothing."""
 
     def fate(request: AWSPreparedRequest) -> AWSResponse:
-        return response(request, status, orjson.dumps(content))
+        return response(request, status, orjson.dumps(content), {"x-amzn-RequestId": "0"})
 
     return fate
 
@@ -71,6 +71,17 @@ def answers(content: dict[str, Any], status: int = 200) -> Fate:
 def refuses(kind: str, message: str = "refused by the test", status: int = 400, **more: Any) -> Fate:
     """The service refuses it."""
     return answers({"__type": f"com.amazonaws.dynamodb.v20120810#{kind}", "message": message, **more}, status)
+
+
+def page(status: int, *, done: bool = False) -> Fate:
+    """Something between answers with a page of its own, whether the service has done it or never heard of it."""
+
+    def both(request: AWSPreparedRequest) -> AWSResponse:
+        if done:
+            forward(request)
+        return response(request, status, b"<html>Please sign in</html>")
+
+    return both
 
 
 def cancels(*codes: str) -> Fate:
@@ -116,7 +127,8 @@ def forward(request: AWSPreparedRequest) -> AWSResponse:
     with closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)) as connection:
         connection.request("POST", "/", body_of(request), dict(request.headers))
         answer = connection.getresponse()
-        return response(request, answer.status, answer.read())
+        told = {name: value for name, value in answer.getheaders() if name.lower() == "x-amzn-requestid"}
+        return response(request, answer.status, answer.read(), told)
 
 
 def body_of(request: AWSPreparedRequest) -> bytes:
@@ -132,8 +144,10 @@ class _Raw:
         yield self._body
 
 
-def response(request: AWSPreparedRequest, status: int, body: bytes) -> AWSResponse:
-    return AWSResponse(request.url, status, HTTPHeaders(), _Raw(body))
+def response(
+    request: AWSPreparedRequest, status: int, body: bytes, headers: Mapping[str, str] | None = None
+) -> AWSResponse:
+    return AWSResponse(request.url, status, HTTPHeaders.from_dict(headers or {}), _Raw(body))
 
 
 # The wire

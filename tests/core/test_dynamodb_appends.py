@@ -34,6 +34,7 @@ from .dynamodb_fakes import (
     fresh,
     lost_answer,
     lost_request,
+    page,
     refuses,
     unreachable,
 )
@@ -343,6 +344,21 @@ def test_a_client_with_retries_of_its_own_sends_an_append_once_a_call(
         assert table.nonces() == ["a"]
 
 
+@pytest.mark.parametrize("mode", ["legacy", "standard", "adaptive"])
+@pytest.mark.parametrize("fate", [refuses("ProvisionedThroughputExceededException"), unreachable])
+def test_what_the_service_said_first_counts_where_a_client_would_have_sent_it_again(
+    moto_server: str, operation: str, mode: str, fate: Fate, monkeypatch: pytest.MonkeyPatch, clocks: Clocks
+) -> None:
+    monkeypatch.setattr("botocore.endpoint.time", clocks)
+    with fresh(moto_server, retries={"mode": mode, "total_max_attempts": 5}) as table:
+        log = table.open()
+        table.wire.plan(operation, *[fate] * TRIES)
+        error = failed(log, draft("n", payload=payload(operation)))
+        assert error.outcomes == {"eu": "not written"}
+        assert error.retryable
+        assert table.wire.operations().count(operation) == TRIES
+
+
 def test_what_may_run_twice_is_left_to_the_clients_own_retries(
     moto_server: str, monkeypatch: pytest.MonkeyPatch, clocks: Clocks
 ) -> None:
@@ -353,6 +369,37 @@ def test_what_may_run_twice_is_left_to_the_clients_own_retries(
         log.read("eu", 0)
         assert table.wire.operations().count("Query") == 3
         assert table.wire.calls["Query"] == 1
+
+
+# Answers that are not DynamoDB's
+
+
+@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize("status", [200, 204, 302, 403, 408, 502])
+def test_a_page_of_something_between_is_neither_an_acknowledgement_nor_a_refusal(
+    table: Table, operation: str, status: int, done: bool
+) -> None:
+    log = table.open()
+    table.wire.plan(operation, page(status, done=done))
+    assert append(log, "a", payload=payload(operation)) == 1
+    assert table.nonces() == ["a"]
+    assert [record.payload for record in log.read("eu", 0).records] == [payload(operation)]
+
+
+@pytest.mark.parametrize("status", [200, 408])
+def test_where_something_else_answers_for_good_the_error_says_where_to_look(table: Table, status: int) -> None:
+    log = table.open()
+    table.wire.plan("PutItem", *[page(status)] * TRIES)
+    error = failed(log, draft("n"))
+    assert error.outcomes == {"eu": "unknown"}
+    assert "perhaps not DynamoDB" in error.message
+    assert "endpoint_url" in error.message
+    table.wire.plan("Query", page(status), page(status))
+    assert log.read("eu", 0).records == ()
+    table.wire.plan("Query", *[page(status)] * TRIES)
+    with pytest.raises(EventLogError, match="perhaps not DynamoDB") as caught:
+        log.read("eu", 0)
+    assert caught.value.retryable
 
 
 # An hour
@@ -565,8 +612,9 @@ def test_a_record_over_the_limit_is_refused_before_any_request(table: Table, tmp
 def test_a_draft_over_the_limit_is_refused_before_any_of_its_set_is_written(table: Table) -> None:
     log = table.open()
     table.wire.operations()
-    with pytest.raises(EventLogError, match=r"4000001 bytes.*4000000"):
+    with pytest.raises(AppendError, match=r"4000001 bytes.*4000000") as caught:
         log.append([draft("n", "us"), draft("n", "eu", payload=bytes(4_000_001))])
+    assert caught.value.outcomes == {"us": "not written", "eu": "not written"}
     assert table.wire.operations() == []
 
 

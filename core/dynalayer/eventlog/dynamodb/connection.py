@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -26,9 +25,13 @@ from dynalayer.eventlog.dynamodb.failures import (
     FailedCallError,
     TakenError,
     code_of,
+    is_dynamodbs,
+    not_dynamodbs,
     refused,
     unanswered,
 )
+from dynalayer.eventlog.dynamodb.sending import guard, sent_freely, sent_once
+from dynalayer.forking import Lock
 from dynalayer.units import item_size, write_units
 
 if TYPE_CHECKING:
@@ -43,38 +46,6 @@ _BATCH_WRITES = 25
 _READS = frozenset({"get_item", "query", "batch_get_item"})
 _ON_ROWS_OF_MANY = frozenset({"batch_get_item", "batch_write_item", "transact_write_items"})  # that name their table
 _ON_ROWS = _READS | _ON_ROWS_OF_MANY | {"put_item", "update_item"}
-_ONCE = ("PutItem", "UpdateItem", "TransactWriteItems")
-
-
-class _SentAgainError(Exception):
-    """A client of the user's own wanted to send a request a second time."""
-
-
-class _Sending:
-    """One call that is sent once.
-
-    Args:
-        allowed: Called right before it is sent; what it raises is raised in place of the sending.
-    """
-
-    def __init__(self, allowed: Callable[[], None]) -> None:
-        self._allowed = allowed
-        self._sent = False
-
-    def check(self) -> None:
-        if self._sent:
-            raise _SentAgainError
-        self._allowed()
-        self._sent = True
-
-
-_sending: ContextVar[_Sending | None] = ContextVar("dynalayer-sending", default=None)
-
-
-def _before_send(**_: object) -> None:
-    sending = _sending.get()
-    if sending is not None:
-        sending.check()
 
 
 def backoff(tries: int) -> float:
@@ -106,11 +77,11 @@ class Connection:
         self._own = client is None
         self._region = region
         self._endpoint_url = endpoint_url
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._closed = False
         self._process = os.getpid()
         self._client = self._made() if client is None else client
-        self._guard()
+        guard(self._client)
 
     @property
     def location(self) -> str:
@@ -136,13 +107,6 @@ class Connection:
         except (BotoCoreError, ValueError) as error:
             raise ConfigurationError(f"events: no client for {self.location} can be made: {error}") from error
 
-    def _guard(self) -> None:
-        """Look at each sending, since a client of the user's own may try again by itself."""
-        for action in _ONCE:
-            self._client.meta.events.register(
-                f"before-send.dynamodb.{action}", _before_send, unique_id=f"dynalayer-once-{action}"
-            )
-
     def _usable(self) -> DynamoDBClient:
         self.check_open()
         if os.getpid() != self._process:
@@ -155,7 +119,7 @@ class Connection:
                         )
                     # The parent's connections are left alone: what one process reads from them the other misses.
                     self._client = self._made()
-                    self._guard()
+                    guard(self._client)
                     self._process = os.getpid()
         return self._client
 
@@ -191,7 +155,7 @@ class Connection:
         """
         for tries in range(1, _TRIES + 1):
             try:
-                return self._call(action, arguments, failed_units)
+                return self._call(action, arguments, failed_units, sent_freely())
             except FailedCallError as error:
                 if not error.retryable or tries == _TRIES:
                     raise
@@ -213,33 +177,29 @@ class Connection:
             TakenError: Its condition did not hold.
             FailedCallError: It failed; says whether it may have been done.
         """
-        token = _sending.set(_Sending(allowed))
-        try:
-            return self._call(action, arguments, failed_units)
-        finally:
-            _sending.reset(token)
+        return self._call(action, arguments, failed_units, sent_once(allowed))
 
-    def _call(self, action: str, arguments: dict[str, Any], failed_units: float) -> dict[str, Any]:
+    def _call(
+        self, action: str, arguments: dict[str, Any], failed_units: float, sending: AbstractContextManager[None]
+    ) -> dict[str, Any]:
         method = getattr(self._usable(), action)
         if action not in _ON_ROWS_OF_MANY:
             arguments = {"TableName": self.name, **arguments}
         if action in _ON_ROWS:
             arguments = {"ReturnConsumedCapacity": "TOTAL", **arguments}
         try:
-            answer: dict[str, Any] = method(**arguments)
+            with sending:
+                answer: dict[str, Any] = method(**arguments)
         except ClientError as error:
             failure = refused(self.location, action, error)
             self._count(action, {}, _units_of(failure, failed_units))
             raise failure from error
-        except _SentAgainError as error:
-            self._count(action, {}, 0)
-            raise FailedCallError(
-                f"{self.location} did not answer to {action}", certainty="unknown", retryable=True
-            ) from error
         except BotoCoreError as error:
             self._count(action, {}, 0)
             raise unanswered(self.location, action, error) from error
         self._count(action, answer, 0)
+        if not is_dynamodbs(answer):
+            raise not_dynamodbs(self.location, action, "its answer lacks what DynamoDB always tells")
         return answer
 
     def _count(self, action: str, answer: Mapping[str, Any], units: float) -> None:

@@ -6,7 +6,6 @@ append: it is given what was summed a while ago and what this process has done s
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -18,8 +17,9 @@ from dynalayer.eventlog.base import Appended, Draft, Head, HeadMove, LayerState,
 from dynalayer.eventlog.dynamodb import rows
 from dynalayer.eventlog.dynamodb.connection import Connection
 from dynalayer.eventlog.dynamodb.damage import damage_in
-from dynalayer.eventlog.dynamodb.pool import Pool
+from dynalayer.eventlog.dynamodb.side_by_side import side_by_side
 from dynalayer.eventlog.dynamodb.slots import Newest, Slots
+from dynalayer.forking import Lock
 
 __all__ = ["Counts"]
 
@@ -35,15 +35,13 @@ class Counts:
         connection: The table.
         table: The layer's table.
         slots: Looks at the end of partitions.
-        pool: Makes calls side by side.
     """
 
-    def __init__(self, connection: Connection, table: str, slots: Slots, pool: Pool) -> None:
+    def __init__(self, connection: Connection, table: str, slots: Slots) -> None:
         self._connection = connection
         self._table = table
         self._slots = slots
-        self._pool = pool
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._appended: OrderedDict[str, int] = OrderedDict()
         self._folded: OrderedDict[str, None] = OrderedDict()
         self._states: OrderedDict[str, tuple[PartitionState, float]] = OrderedDict()
@@ -60,13 +58,12 @@ class Counts:
         """Take in a record that this process appended."""
         partition = place.partition
         with self._lock:
-            self._appended[partition] = max(place.version, self._appended.get(partition, 0))
-            self._appended.move_to_end(partition)
+            self._appended[partition] = max(place.version, self._appended.pop(partition, 0))
             self._changes += 1
             _trim(self._appended, _OWN)
             state, read = self._states.get(partition, (None, 0.0))
             if state is not None and place.version > state.version + 1:
-                del self._states[partition]  # others came between, or another thread's is told later: look anew
+                self._states.pop(partition, None)  # others came between, or another thread's is told later: look anew
             elif state is not None and place.version > state.version:
                 since = place.at if state.pending_since is None else state.pending_since
                 self._states[partition] = (
@@ -118,7 +115,7 @@ class Counts:
         """Take in a head as it is: what it has passed is pending no more."""
         with self._lock:
             if self._appended.get(partition, head.version + 1) <= head.version:
-                del self._appended[partition]
+                self._appended.pop(partition, None)
                 self._folded[partition] = None  # the index may list neither yet
                 _trim(self._folded, _OWN)
 
@@ -131,7 +128,7 @@ class Counts:
         """Partitions that this process folded and the index does not list yet."""
         with self._lock:
             for partition in listed & self._folded.keys():
-                del self._folded[partition]
+                self._folded.pop(partition, None)
             return set(self._folded)
 
     # Counts
@@ -148,8 +145,8 @@ class Counts:
         state = self._look(partition)[0]
         with self._lock:
             if changes == self._changes:  # else it may lack what this process did meanwhile
+                self._states.pop(partition, None)
                 self._states[partition] = state, read
-                self._states.move_to_end(partition)
                 _trim(self._states, _STATES)
         return state
 
@@ -203,7 +200,7 @@ class Counts:
             cursor: The last sync's.
             synced_times: Syncs that folded something.
         """
-        looks = self._pool.map(self._look, pending)
+        looks = side_by_side(self._look, pending)
         states = [state for state, _ in looks]
         done = sorted(set(partitions) - set(pending))
         keys = [rows.key_of(rows.partition_key(self._table, partition), rows.HEAD_KEY) for partition in done]

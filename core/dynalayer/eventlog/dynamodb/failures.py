@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -18,7 +19,16 @@ from botocore.exceptions import (
 
 from dynalayer.errors import EventLogError
 
-__all__ = ["Certainty", "FailedCallError", "TakenError", "code_of", "refused", "unanswered"]
+__all__ = [
+    "Certainty",
+    "FailedCallError",
+    "TakenError",
+    "code_of",
+    "is_dynamodbs",
+    "not_dynamodbs",
+    "refused",
+    "unanswered",
+]
 
 Certainty = Literal["not done", "unknown"]
 """What is certain of a request that failed."""
@@ -28,6 +38,7 @@ _BUSY = frozenset(
     {
         "LimitExceededException",
         "ProvisionedThroughputExceededException",
+        "ReplicatedWriteConflictException",
         "RequestLimitExceeded",
         "Throttling",
         "ThrottlingException",
@@ -56,6 +67,8 @@ _CREDENTIALS = frozenset(
     }
 )
 _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, TokenRetrievalError)
+# The name in the body's `__type`; where the body has none, botocore takes the status for one.
+_NAME = re.compile("[A-Za-z]+")
 # Not ProxyConnectionError: any connection that breaks off behind a proxy is called so, after the sending too.
 _NOT_SENT = (ConnectTimeoutError, EndpointConnectionError, NoRegionError)
 
@@ -95,16 +108,34 @@ def _reasons(error: ClientError) -> Sequence[Mapping[str, Any]]:
     return response.get("CancellationReasons") or ()
 
 
+def is_dynamodbs(answer: Mapping[str, Any]) -> bool:
+    """Whether an answer that is no error says what DynamoDB's always do: what it consumed, or the request's id."""
+    return "ConsumedCapacity" in answer or "RequestId" in answer.get("ResponseMetadata", {})
+
+
+def not_dynamodbs(location: str, action: str, told: str) -> FailedCallError:
+    """What an answer comes to that DynamoDB would not give: what stands before it may have passed the request on."""
+    return FailedCallError(
+        f"what answered to {action} for {location} is perhaps not DynamoDB ({told}): look at endpoint_url, "
+        "and at the proxies between",
+        certainty="unknown",
+        retryable=True,
+    )
+
+
 def refused(location: str, action: str, error: ClientError) -> TakenError | FailedCallError:
-    """What an answer of the service that is an error comes to."""
+    """What an answer that is an error comes to."""
     code = code_of(error)
     response: Mapping[str, Any] = error.response
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if status >= 500:
+        return FailedCallError(f"{location} failed inside at {action}: {error}", certainty="unknown", retryable=True)
+    if status < 400 or not _NAME.fullmatch(code):
+        return not_dynamodbs(location, action, str(error))
     if code == "ConditionalCheckFailedException":
         return TakenError(response.get("Item"))
     if code == "TransactionCanceledException":
         return _cancelled(location, action, error)
-    if response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
-        return FailedCallError(f"{location} failed inside at {action}: {error}", certainty="unknown", retryable=True)
     return FailedCallError(
         f"{location} refused {action}: {error}{_advice(location, action, code)}",
         certainty="not done",

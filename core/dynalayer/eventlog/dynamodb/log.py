@@ -39,9 +39,9 @@ from dynalayer.eventlog.dynamodb.failures import TakenError
 from dynalayer.eventlog.dynamodb.index import Index
 from dynalayer.eventlog.dynamodb.marks import Marks
 from dynalayer.eventlog.dynamodb.moves import Moves
-from dynalayer.eventlog.dynamodb.pool import Pool
 from dynalayer.eventlog.dynamodb.retired import Retired
 from dynalayer.eventlog.dynamodb.rows import DamagedRowError, Row
+from dynalayer.eventlog.dynamodb.side_by_side import side_by_side
 from dynalayer.eventlog.dynamodb.slots import NotAppendedError, Slots
 from dynalayer.eventlog.dynamodb.table import check_table
 from dynalayer.events import check_table as check_table_name
@@ -94,7 +94,6 @@ class DynamoDBEventLog(EventLog):
         self.record_limit = _PARTS * rows.PART_BYTES
         self._layer_pk = rows.layer_key(table)
         self._meta_key = rows.key_of(self._layer_pk, rows.META_KEY)
-        self._pool = Pool()
         self._slots = Slots(self._connection, table, pending_shards)
         self._moves = Moves(self._connection, table)
         self._marks = Marks(self._connection)
@@ -107,7 +106,7 @@ class DynamoDBEventLog(EventLog):
             self._connection.close()
             raise
         self._index = Index(self._connection, table, shards)
-        self._counts = Counts(self._connection, table, self._slots, self._pool)
+        self._counts = Counts(self._connection, table, self._slots)
 
     def __repr__(self) -> str:
         return f"DynamoDBEventLog({self._connection.name!r}, table={self.table!r})"
@@ -158,27 +157,23 @@ class DynamoDBEventLog(EventLog):
         """See `EventLog`; partitions are written side by side, each for itself."""
         for draft in drafts:
             if len(draft.payload) > self.record_limit:
-                raise EventLogError(
-                    f"a record of {len(draft.payload)} bytes; {self.location} takes {self.record_limit}"
+                raise AppendError(
+                    f"a record of {len(draft.payload)} bytes; {self.location} takes {self.record_limit}",
+                    outcomes={each.partition: "not written" for each in drafts},
                 )
-        results = self._pool.map(self._append, drafts)
-        failed = [
-            (draft, result) for draft, result in zip(drafts, results, strict=True) if not isinstance(result, Appended)
-        ]
+        results = side_by_side(self._append, drafts)
+        failed = [result for result in results if isinstance(result, NotAppendedError)]
         if failed:
-            cause = failed[0][1].cause
+            cause = failed[0].cause
             outcomes = {
-                draft.partition: "written" if isinstance(result, Appended) else result.outcome
+                draft.partition: result.outcome if isinstance(result, NotAppendedError) else "written"
                 for draft, result in zip(drafts, results, strict=True)
             }
-            if isinstance(cause, ClosedError) and set(outcomes.values()) == {"not written"}:
+            not_written = set(outcomes.values()) == {"not written"}
+            if not_written and isinstance(cause, ClosedError):
                 raise cause
-            raise AppendError(
-                cause.message,
-                outcomes=outcomes,
-                # What is written, or may be, would be there twice.
-                retryable=cause.retryable and set(outcomes.values()) == {"not written"},
-            ) from cause
+            # What is written, or may be, would be there twice.
+            raise AppendError(cause.message, outcomes=outcomes, retryable=cause.retryable and not_written) from cause
         return tuple(result for result in results if isinstance(result, Appended))
 
     def _append(self, draft: Draft) -> Appended | NotAppendedError:
@@ -186,6 +181,10 @@ class DynamoDBEventLog(EventLog):
             appended = self._slots.append(draft)
         except NotAppendedError as error:
             return error
+        except Exception as error:  # noqa: BLE001 -- told with what came of the other partitions, which must not be lost
+            failure = EventLogError(f"{self.location}: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            return NotAppendedError("unknown", failure)
         self._counts.appended(draft, appended)
         return appended
 
@@ -270,7 +269,7 @@ class DynamoDBEventLog(EventLog):
     def mark(self, partition: str, marks: Sequence[Mark]) -> None:
         """See `EventLog`; each record is marked by itself, side by side with others."""
         with self._undamaged(partition):
-            self._pool.map(partial(self._marks.mark, self._pk(partition)), marks)
+            side_by_side(partial(self._marks.mark, self._pk(partition)), marks)
 
     # Lists
 
@@ -395,4 +394,3 @@ class DynamoDBEventLog(EventLog):
     def close(self) -> None:
         """See `EventLog`; a client of the user's own stays open."""
         self._connection.close()
-        self._pool.close()

@@ -14,7 +14,6 @@ Three things make every success one, and no event lost or doubled:
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from dynalayer.eventlog.dynamodb.rows import (
     text,
     version_of,
 )
+from dynalayer.forking import Lock
 from dynalayer.units import item_size, write_units
 
 __all__ = ["Newest", "NotAppendedError", "Slots"]
@@ -127,7 +127,7 @@ class Slots:
         self._connection = connection
         self._table = table
         self._shards = shards
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._tails: OrderedDict[str, _Known] = OrderedDict()
 
     def append(self, draft: Draft) -> Appended:
@@ -268,10 +268,8 @@ class Slots:
 
     def _remember(self, partition: str, known: _Known) -> None:
         with self._lock:
-            before = self._tails.get(partition)
-            if before is None or before.tail.version < known.tail.version:
-                self._tails[partition] = known
-            self._tails.move_to_end(partition)
+            before = self._tails.pop(partition, known)
+            self._tails[partition] = max(before, known, key=lambda each: each.tail.version)
             while len(self._tails) > _REMEMBERED:
                 self._tails.popitem(last=False)
 
