@@ -320,7 +320,7 @@ def draft(nonce: str, partition: str = "eu", *, payload: bytes = b"events", **mo
     return Draft(partition=partition, nonce=nonce, payload=payload, **given)
 
 
-def append(log: DynamoDBEventLog, nonce: str, partition: str = "eu", **more: Any) -> int:
+def append(log: EventLog, nonce: str, partition: str = "eu", **more: Any) -> int:
     """Append a record; its version."""
     (appended,) = log.append([draft(nonce, partition, **more)])
     return appended.version

@@ -537,6 +537,7 @@ def test_a_url_opens_a_log_with_its_options(place: Place) -> None:
         assert log.location == f"dynamodb://{place.name}"
         assert repr(log) == f"DynamoDBEventLog('{place.name}', table='users')"
         assert log.record_limit == 4_000_000
+        append(log, "a")
     meta: Any = place.client.get_item(TableName=place.name, Key=rows.key_of("__users__", "__meta__"))
     assert meta["Item"]["shards"] == {"NS": ["4"]}
 
