@@ -7,15 +7,15 @@ append takes.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dynalayer.errors import AppendError, LayerError, Outcome
+from dynalayer.errors import AppendError, ClosedError, LayerError, Outcome
 from dynalayer.eventlog.base import Appended, Draft, EventLog
 from dynalayer.events import Change, pack
+from dynalayer.forking import renew_in_child
 
 __all__ = ["Groups"]
 
@@ -64,9 +64,8 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """The lines of one process, by partition; a forked one begins with its own."""
+    """The lines of one process, by partition."""
 
-    process: int = field(default_factory=os.getpid)
     lock: threading.Lock = field(default_factory=threading.Lock)
     by_partition: dict[str, _Line] = field(default_factory=dict)
 
@@ -83,7 +82,14 @@ class Groups:
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
+        self._inside: set[int] = set()
+        self.renew()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """Begin with lines of one's own: the threads that others waited for are not in a forked child."""
         self._lines = _Lines()
+        self._inside &= {threading.get_ident()}
 
     def append(self, drafts: Sequence[tuple[Draft, Sequence[Change]]]) -> tuple[Appended, ...]:
         """Append one caller's drafts, each in a record of its own or in a group's.
@@ -93,9 +99,20 @@ class Groups:
 
         Raises:
             AppendError: As `EventLog.append`.
+            ClosedError: Likewise; nothing of it was written.
         """
-        if self._lines.process != os.getpid():
-            self._lines = _Lines()  # the threads that others waited for are not in this process
+        me = threading.get_ident()
+        if me in self._inside:
+            # A signal's handler, or a finalizer, in the midst of an append: what this thread holds, and what it waits
+            # for, waits for it.
+            return self._log.append([draft for draft, _ in drafts])
+        try:
+            self._inside.add(me)
+            return self._append_in_line(drafts)
+        finally:
+            self._inside.discard(me)
+
+    def _append_in_line(self, drafts: Sequence[tuple[Draft, Sequence[Change]]]) -> tuple[Appended, ...]:
         lines, ready = self._lines, threading.Event()
         entries = [_Entry(draft, changes, ready) for draft, changes in drafts]
         try:
@@ -109,7 +126,7 @@ class Groups:
                     return _results(entries)
                 else:
                     ready.wait()
-        except AppendError:
+        except (AppendError, ClosedError):
             raise
         except BaseException as error:
             self._leave(lines, entries, error)
@@ -126,6 +143,8 @@ class Groups:
                 results[place.partition] = place
         except AppendError as error:
             results = {partition: _Failed(outcome, error) for partition, outcome in error.outcomes.items()}
+        except ClosedError as error:
+            results = {draft.partition: _Failed("not written", error) for draft in drafts}
         with lines.lock:
             for line in turns:
                 _settle(line, results[line.holder.draft.partition])
@@ -221,6 +240,7 @@ def _results(entries: Sequence[_Entry]) -> tuple[Appended, ...]:
 
     Raises:
         AppendError: Not all is written.
+        ClosedError: Nothing is, since the log was closed.
     """
     outcomes: dict[str, Outcome] = {
         entry.draft.partition: entry.result.outcome if isinstance(entry.result, _Failed) else "written"
@@ -229,6 +249,8 @@ def _results(entries: Sequence[_Entry]) -> tuple[Appended, ...]:
     for entry in entries:
         if isinstance(entry.result, _Failed):
             cause = entry.result.cause
+            if isinstance(cause, ClosedError) and set(outcomes.values()) == {"not written"}:
+                raise ClosedError(cause.message) from cause
             message = cause.message if isinstance(cause, LayerError) else f"{type(cause).__name__}: {cause}"
             retryable = isinstance(cause, LayerError) and cause.retryable
             raise AppendError(

@@ -220,17 +220,46 @@ def test_a_set_that_failed_says_of_each_partition_what_is_certain(table: Table) 
     assert [table.nonces(partition) for partition in error.outcomes] == [["n"], [], []]
 
 
-@pytest.mark.parametrize("written", ["put", "lost"])
-def test_an_append_that_was_given_up_without_an_answer_is_unknown(table: Table, operation: str, written: str) -> None:
+def unread(request: AWSPreparedRequest) -> None:
+    raise ReadTimeoutError(endpoint_url=request.url)
+
+
+def test_an_append_that_was_given_up_without_an_answer_is_unknown(table: Table, operation: str) -> None:
     log = table.open()
-    table.wire.plan(operation, *[lost_request if written == "lost" else lost_answer] * TRIES)
-    if written == "put":
-        table.wire.plan(operation, *[lost_answer] * TRIES)
+    table.wire.plan(operation, *[lost_request] * TRIES)
     error = failed(log, draft("n", payload=payload(operation)))
     assert error.outcomes == {"eu": "unknown"}
     assert not error.retryable
-    assert table.wire.operations().count(operation) == TRIES
-    assert table.nonces() == (["n"] if written == "put" else [])
+    assert table.wire.operations()[-TRIES - 1 :] == [*[operation] * TRIES, "GetItem"]
+    assert table.nonces() == []
+
+
+def test_before_an_append_is_called_unknown_its_slot_is_looked_at_once(each: Table, operation: str) -> None:
+    log = each.open()
+    each.wire.plan(operation, *[lost_answer] * TRIES)
+    (appended,) = log.append([draft("a", at=7, payload=payload(operation))])
+    assert appended == Appended("eu", 1, 7)
+    each.wire.plan(operation, lost_answer, refuses("AccessDeniedException"))
+    assert append(log, "b", payload=payload(operation)) == 2
+    assert each.nonces() == ["a", "b"]
+
+
+def test_a_slot_that_cannot_be_looked_at_leaves_the_outcome_unknown(table: Table, operation: str) -> None:
+    log = table.open()
+    table.wire.plan(operation, lost_answer, refuses("AccessDeniedException"))
+    table.wire.plan("GetItem", unread)
+    assert failed(log, draft("n", payload=payload(operation))).outcomes == {"eu": "unknown"}
+    assert table.wire.operations()[-3:] == [operation, operation, "GetItem"]
+    assert table.nonces() == ["n"]
+
+
+def test_a_slot_that_another_took_in_the_end_tells_that_nothing_was_written(table: Table, operation: str) -> None:
+    log, other = table.open(), table.another()
+    table.wire.plan(operation, *[lost_request] * (TRIES - 1), after(lambda: append(other, "b"), lost_request))
+    error = failed(log, draft("n", payload=payload(operation)))
+    assert error.outcomes == {"eu": "not written"}
+    assert error.retryable
+    assert table.nonces() == ["b"]
 
 
 def test_an_append_that_was_only_put_off_may_be_tried_again(table: Table, operation: str) -> None:
@@ -260,12 +289,12 @@ def test_what_was_refused_for_good_is_not_to_be_tried_again(table: Table) -> Non
     assert not error.retryable
 
 
-def test_a_refusal_after_a_lost_answer_leaves_the_outcome_unknown(table: Table, operation: str) -> None:
+def test_a_refusal_after_a_lost_request_leaves_the_outcome_unknown(table: Table, operation: str) -> None:
     log = table.open()
-    table.wire.plan(operation, lost_answer, refuses("AccessDeniedException"))
+    table.wire.plan(operation, lost_request, refuses("AccessDeniedException"))
     error = failed(log, draft("n", payload=payload(operation)))
     assert error.outcomes == {"eu": "unknown"}
-    assert table.nonces() == ["n"]
+    assert table.nonces() == []
 
 
 def test_an_unknown_outcome_is_known_once_another_has_the_slot(table: Table) -> None:
@@ -520,7 +549,21 @@ def test_an_unknown_outcome_of_an_hour_ago_stays_unknown(table: Table, operation
     error = failed(log, draft("b", payload=payload(operation)))
     assert error.outcomes == {"eu": "unknown"}
     assert not error.retryable
-    assert table.wire.operations() == [operation]
+    assert table.wire.operations() == [operation, "GetItem"]
+
+
+def test_a_record_that_arrived_more_than_an_hour_ago_is_a_success(table: Table, operation: str, clocks: Clocks) -> None:
+    log = table.open()
+    append(log, "a")
+
+    def put_and_sleep(request: AWSPreparedRequest) -> None:
+        clocks.advance(HOUR + 1)
+        lost_answer(request)
+
+    table.wire.plan(operation, put_and_sleep)
+    assert append(log, "b", payload=payload(operation)) == 2
+    assert append(log, "c") == 3
+    assert table.nonces() == ["a", "b", "c"]
 
 
 def test_a_record_recognised_late_vouches_no_longer_than_the_tail_before_it(table: Table, clocks: Clocks) -> None:
@@ -571,6 +614,7 @@ def test_no_more_tails_are_remembered_than_the_bound(table: Table, monkeypatch: 
 def test_an_append_that_failed_leaves_no_tail_that_misleads_the_next(table: Table) -> None:
     log = table.open()
     table.wire.plan("PutItem", *[lost_answer] * TRIES)
+    table.wire.plan("GetItem", unread)
     assert failed(log, draft("a")).outcomes == {"eu": "unknown"}
     assert append(log, "b") == 2
     assert table.nonces() == ["a", "b"]
@@ -791,10 +835,7 @@ def test_what_is_no_error_of_the_network_reaches_the_caller_as_it_is(table: Tabl
 
 
 def test_a_lost_answer_to_the_look_at_the_tail_is_asked_for_again(table: Table) -> None:
-    def slow(request: AWSPreparedRequest) -> None:
-        raise ReadTimeoutError(endpoint_url=request.url)
-
     log = table.open()
-    table.wire.plan("Query", slow, slow)
+    table.wire.plan("Query", unread, unread)
     assert append(log, "a") == 1
     assert table.wire.operations()[-4:] == ["Query", "Query", "Query", "PutItem"]

@@ -568,7 +568,7 @@ def test_what_fails_in_one_of_ones_own_partitions_is_not_told_of_the_others(crow
 
 @pytest.mark.parametrize(
     "error",
-    [RuntimeError("a fault of ours"), KeyboardInterrupt(), SystemExit(3), ClosedError("it was closed")],
+    [RuntimeError("a fault of ours"), KeyboardInterrupt(), SystemExit(3)],
     ids=repr,
 )
 def test_what_nobody_expected_reaches_who_appended_and_the_others_are_told_that_it_is_unknown(
@@ -594,6 +594,35 @@ def test_what_nobody_expected_reaches_who_appended_and_the_others_are_told_that_
     crowd.log.let_go()
     assert later.version() == 2
     assert crowd.log.stored() == [["a"], ["e"]]
+
+
+def test_a_log_that_was_closed_wrote_nothing_and_each_caller_is_told_so(crowd: Crowd) -> None:
+    crowd.come(("eu", "a"))
+    b = crowd.come(("eu", "b"), ("us", "b"))
+    call = crowd.log.next(), crowd.log.next()
+    call[1].passes()
+    until(b.waits)
+    c, d = crowd.come(("eu", "c")), crowd.come(("eu", "d"))
+    call[0].passes()
+    group = crowd.log.next()
+    (later,) = crowd.line_up("e")
+    closed = ClosedError("the event log was closed")
+    group.fails(closed)
+    assert b.failed().outcomes == {"eu": "not written", "us": "written"}
+    for other in (c, d):
+        error = other.error()
+        assert isinstance(error, ClosedError)
+        assert (error.message, error.operation, error.__cause__) == (closed.message, "set", closed)
+    assert c.error() is not d.error(), "each thread has an error of its own to add to"
+    crowd.log.let_go()
+    assert later.version() == 2
+    assert crowd.log.stored() == [["a"], ["e"]]
+
+
+def test_who_appends_alone_to_a_log_that_was_closed_is_told_so(crowd: Crowd) -> None:
+    caller = crowd.come(("eu", "a"))
+    crowd.log.next().fails(ClosedError("the event log was closed"))
+    assert isinstance(caller.error(), ClosedError)
 
 
 def test_who_failed_with_what_nobody_expected_leaves_its_other_lines(crowd: Crowd) -> None:
@@ -657,6 +686,114 @@ def test_who_is_interrupted_while_it_waits_leaves_the_line_and_holds_nobody_up(c
     assert group.ids == {"eu": ["b", "d", "e"]}
     group.passes()
     assert [caller.version() for caller in (*before, *behind)] == [2, 2, 2]
+
+
+# In the midst of an append of one's own
+
+
+@contextmanager
+def handler(handle: Callable[[], object]) -> Iterator[Callable[[], None]]:
+    """A function by which another thread has a signal's handler run on this one, which must be the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("only the main thread handles signals")
+    main = threading.get_ident()
+    before = signal.signal(signal.SIGUSR1, lambda *_: handle())
+    try:
+        yield lambda: signal.pthread_kill(main, signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system sends no signals to threads")
+def test_a_handler_that_sets_while_its_own_thread_appends_is_written_at_once(crowd: Crowd) -> None:
+    told: list[Event] = []
+
+    def last_words() -> None:
+        crowd.log.free = True  # for what the handler appends
+        told.extend(crowd.layer.set(puts(("eu", "last words"), ("us", "last words"))))
+
+    with handler(last_words) as signals:
+
+        def others() -> list[Event]:
+            call = crowd.log.next()
+            behind = crowd.line_up("b")
+            signals()
+            until(lambda: len(told) == 2)
+            call.passes()
+            return behind[0].events()
+
+        helper = Caller(others)
+        helper.start()
+        (event,) = crowd.layer.set(puts(("eu", "a")))
+        helper.events()
+    assert [each.version for each in told] == [1, 1]
+    assert event.version == 2
+    assert crowd.log.stored() == [["last words"], ["a"], ["b"]]
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system sends no signals to threads")
+def test_a_handler_that_sets_while_its_own_thread_waits_in_line_is_written_at_once(crowd: Crowd) -> None:
+    first = crowd.come(("eu", "a"))
+    call = crowd.log.next()
+    told: list[Event] = []
+
+    def last_words() -> None:
+        crowd.log.free = True
+        told.extend(crowd.layer.set(puts(("eu", "last words"))))
+
+    with handler(last_words) as signals:
+        this = threading.main_thread()
+
+        def others() -> list[Event]:
+            until(lambda: stands_in_line(this))
+            signals()
+            until(lambda: bool(told))
+            call.passes()
+            return []
+
+        helper = Caller(others)
+        helper.start()
+        (event,) = crowd.layer.set(puts(("eu", "b")))
+        helper.events()
+    assert (told[0].version, first.version(), event.version) == (1, 2, 3)
+
+
+class Again:
+    """Sets once more, on the same thread, at the n-th line of the module that it comes to; its own `trace`."""
+
+    def __init__(self, step: int, again: Callable[[], object]) -> None:
+        self._left = step
+        self._again = again
+        self.reached = False
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        if frame.f_code.co_filename != module.__file__:
+            return None
+        if event == "line" and not self.reached:
+            self._left -= 1
+            if self._left == 0:
+                self.reached = True
+                self._again()
+        return self
+
+
+def test_wherever_a_caller_sets_again_in_the_midst_of_its_append_nobody_waits_forever(
+    make_crowd: Callable[..., Crowd],
+) -> None:
+    """As a finalizer does, which runs on any thread; within the locks too."""
+    for step in range(1, STEPS):
+        crowd = make_crowd()
+        crowd.log.free = True
+        again = Again(step, partial(crowd.layer.set, puts(("eu", "again"))))
+        caller = crowd.come(("eu", "a"), ("us", "a"), trace=again)
+        assert caller.error() is None
+        stored = sorted(itertools.chain(*crowd.log.stored()))
+        assert stored == (["a", "again"] if again.reached else ["a"])
+        crowd.leave()
+        if not again.reached:
+            assert step > 10
+            return
+    raise AssertionError("it never came to an end")
 
 
 class Stops:
@@ -831,38 +968,6 @@ def test_a_forked_child_does_not_stand_behind_its_parents_threads(tmp_path: Path
         [sys.executable, "-W", "ignore", "-c", FORKING], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert (done.returncode, done.stdout.strip()) == (0, "[0, 0] ['a', 'b']"), done.stderr
-
-
-def test_two_threads_of_a_forked_child_that_set_at_once_are_both_served(
-    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both see that the lines are their parent's, and both begin new ones."""
-    begin, second_is_in, first_appends = module._Lines, threading.Event(), threading.Event()
-    begun: list[threading.Thread] = []
-
-    def slowly(*arguments: Any) -> object:
-        begun.append(threading.current_thread())
-        if len(begun) == 1:
-            assert second_is_in.wait(PATIENCE)
-        else:
-            second_is_in.set()
-            assert first_appends.wait(PATIENCE)
-        return begin(*arguments)
-
-    crowd.layer._appender._groups._lines = module._Lines(process=-1)  # that of the one it was forked from
-    monkeypatch.setattr(module, "_Lines", slowly)
-    callers = [Caller(partial(crowd.layer.set, puts(("eu", name)))) for name in "ab"]
-    callers[0].start()
-    until(lambda: len(begun) == 1)
-    callers[1].start()
-    calls = [crowd.log.next()]
-    first_appends.set()
-    calls.append(crowd.log.next())
-    for call in calls:
-        call.passes()
-    assert sorted(caller.version() for caller in callers) == [1, 2]
-    crowd.log.free = True
-    assert crowd.come(("eu", "c")).version() == 3
 
 
 # All at once

@@ -137,6 +137,29 @@ class Slots:
             NotAppendedError: It was given up; says what is certain.
         """
         attempt = _Attempt(draft, partition_key(self._table, draft.partition))
+        try:
+            return self._append(attempt)
+        except NotAppendedError as error:
+            # Before somebody is left with a doubt: the slot itself may tell.
+            settled = self._settled(attempt) if error.outcome == "unknown" else None
+            if settled is None:
+                raise
+            nonce, tail = settled
+            if nonce != draft.nonce:
+                raise NotAppendedError("not written", error.cause) from error
+            return Appended(draft.partition, tail.version, tail.at)
+
+    def _settled(self, attempt: _Attempt) -> tuple[str, Tail] | None:
+        """Nonce and tail of the record in the slot at hand: it stays that one's. None where none is seen."""
+        try:
+            key = key_of(attempt.pk, slot(attempt.version))
+            there = self._connection.once("get_item", Key=key, ConsistentRead=True).get("Item")
+            return None if there is None else (text(there, "nonce"), tail_of_record(there))
+        except (LayerError, DamagedRowError):
+            return None
+
+    def _append(self, attempt: _Attempt) -> Appended:
+        draft = attempt.draft
         known = self._remembered(draft.partition)
         while True:
             try:
@@ -163,6 +186,7 @@ class Slots:
     def _put(self, attempt: _Attempt, known: _Known) -> tuple[Appended | None, _Known | None]:
         """Try the slot after a tail: what came of it, and else the tail to go on from, None to look for it anew."""
         draft, sent = attempt.draft, _Moment.now()
+        attempt.version = known.tail.version + 1
         rows = record_rows(attempt.pk, draft, known.tail, pending_cursor(attempt.pk, self._shards))
         try:
             self._send(rows, known.since)
@@ -171,10 +195,10 @@ class Slots:
             time.sleep(backoff(attempt.failures))
             return None, known
         except TakenError as error:
-            there = error.row or self._connection.get(key_of(attempt.pk, slot(known.tail.version + 1)))
+            there = error.row or self._connection.get(key_of(attempt.pk, slot(attempt.version)))
             if there is None:
                 raise EventLogError(
-                    f"record {known.tail.version + 1} was there in {self._connection.location} and is gone: somebody "
+                    f"record {attempt.version} was there in {self._connection.location} and is gone: somebody "
                     "deletes what nothing expires yet; set again",
                     partition=draft.partition,
                 ) from error
@@ -280,6 +304,7 @@ class _Attempt:
     Attributes:
         draft: The record.
         pk: Its partition's key.
+        version: Of the slot at hand.
         slots: Slots that others took.
         failures: Tries that failed.
         unknown: Whether a try at the slot at hand may have arrived, or may still.
@@ -288,6 +313,7 @@ class _Attempt:
     def __init__(self, draft: Draft, pk: str) -> None:
         self.draft = draft
         self.pk = pk
+        self.version = 0
         self.slots = 0
         self.failures = 0
         self.unknown = False
