@@ -797,7 +797,7 @@ DENIED = [
     (refuses("InvalidSignatureException", "Signature expired"), "clock is off"),
     (refuses("AccessDeniedException", "User is not authorized"), "needs dynamodb:{right}"),
     (without_credentials, "in its own chain: environment, profile, role"),
-    (refuses("ResourceNotFoundException", "Requested resource not found"), "create-table dynamodb://"),
+    (refuses("ResourceNotFoundException", "Requested resource not found"), "`dynalayer create-table 'dynamodb://"),
 ]
 
 

@@ -320,7 +320,9 @@ def test_an_index_that_is_still_being_made_is_refused(place: Place) -> None:
 def test_a_table_that_is_not_there_is_an_error_that_says_how_to_make_it(each: Place, tmp_path: Path) -> None:
     with pytest.raises(EventLogError) as caught:
         each.layer(tmp_path)
-    assert f"'dynalayer create-table dynamodb://{each.name}' makes the table" in caught.value.message
+    where = f"dynamodb://{each.name}?region={servers.REGION}&endpoint_url={each.url}"
+    assert "if it is in another region name that" in caught.value.message
+    assert f"`dynalayer create-table '{where}'` makes it" in caught.value.message
     assert not caught.value.retryable
     assert each.name not in each.client.list_tables()["TableNames"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -134,8 +135,10 @@ def test_a_table_that_differs_is_refused_with_what_is_wrong_and_the_way_out(
 
 
 def test_a_table_or_a_layer_that_is_not_there_is_told_with_the_way_out(run: Run, url: str, name: str) -> None:
-    assert f"'dynalayer create-table dynamodb://{name}' makes the table" in refused(run("status", "--events", url))
-    good(run("create-table", url))
+    said = refused(run("status", "--events", url))
+    (pasted,) = re.findall("`dynalayer create-table '(.*)'`", said)
+    assert pasted == url
+    good(run("create-table", pasted))
     assert "has no layer of table 'nobody'" in refused(run("status", "--events", url, "--table", "nobody"))
 
 

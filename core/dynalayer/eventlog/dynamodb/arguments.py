@@ -7,7 +7,7 @@ import re
 from dynalayer.errors import ConfigurationError
 from dynalayer.urls import URL
 
-__all__ = ["check_name", "check_place", "check_shards"]
+__all__ = ["check_endpoint", "check_name", "check_place", "check_shards"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 _MAX_SHARDS = 64
@@ -40,6 +40,15 @@ def check_name(name: object) -> str:
             "events: write dynamodb://TABLE?region=REGION; a DynamoDB table's name is 3 to 255 of A-Z a-z 0-9 _ . -"
         )
     return name
+
+
+def check_endpoint(endpoint_url: str) -> None:
+    """Refuse an endpoint that a client has by itself, from the environment or a profile, and that holds credentials.
+
+    Raises:
+        ConfigurationError: It does. Each error of the client would show it.
+    """
+    URL.parse(endpoint_url, what="the endpoint of boto3's environment or profile")
 
 
 def _check_client(client: object) -> None:

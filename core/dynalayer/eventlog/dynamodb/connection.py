@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import boto3
 from botocore.config import Config
@@ -20,13 +21,14 @@ from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, Waite
 from dynalayer.costs import Usage
 from dynalayer.counting import UsageCounter
 from dynalayer.errors import ClosedError, ConfigurationError, EventLogError
-from dynalayer.eventlog.dynamodb.arguments import check_place
+from dynalayer.eventlog.dynamodb.arguments import check_endpoint, check_place
 from dynalayer.eventlog.dynamodb.failures import (
     FailedCallError,
     TakenError,
     code_of,
     is_dynamodbs,
     not_dynamodbs,
+    reason_of,
     refused,
     unanswered,
 )
@@ -81,12 +83,19 @@ class Connection:
         self._closed = False
         self._process = os.getpid()
         self._client = self._made() if client is None else client
+        check_endpoint(self._client.meta.endpoint_url)
         guard(self._client)
 
     @property
     def location(self) -> str:
         """What people call the table."""
         return f"dynamodb://{self.name}"
+
+    @property
+    def url(self) -> str:
+        """The table with the region and the endpoint that are asked."""
+        meta = self._client.meta
+        return f"{self.location}?region={meta.region_name}&endpoint_url={quote(meta.endpoint_url, safe=':/')}"
 
     def _made(self) -> DynamoDBClient:
         try:
@@ -105,7 +114,9 @@ class Connection:
                 f"events: the region of {self.location} is not known; add ?region=… to the URL, or set AWS_REGION"
             ) from error
         except (BotoCoreError, ValueError) as error:
-            raise ConfigurationError(f"events: no client for {self.location} can be made: {error}") from error
+            told = reason_of(error)
+            cause = error if told == str(error) else None  # nor may a secret stand in a traceback
+            raise ConfigurationError(f"events: no client for {self.location} can be made: {told}") from cause
 
     def _usable(self) -> DynamoDBClient:
         self.check_open()
@@ -191,7 +202,7 @@ class Connection:
             with sending:
                 answer: dict[str, Any] = method(**arguments)
         except ClientError as error:
-            failure = refused(self.location, action, error)
+            failure = refused(self.location, action, error, url=self.url)
             self._count(action, {}, _units_of(failure, failed_units))
             raise failure from error
         except BotoCoreError as error:
