@@ -361,10 +361,14 @@ def folds(
 
 @dataclass
 class Clocks:
-    """Stands for the module `time` where the log looks at its clocks. The test moves them; nobody waits."""
+    """Stands for the module `time` where the log looks at its clocks. The test moves them; nobody waits.
+
+    `awake` alone stands still while a machine sleeps.
+    """
 
     boot: float = 50_000.0
     wall: float = 1_800_000_000.0
+    awake: float = 20_000.0
     waits: list[float] = field(default_factory=list)
 
     def clock_gettime(self, which: int) -> float:
@@ -374,7 +378,7 @@ class Clocks:
         return self.wall
 
     def monotonic(self) -> float:
-        return self.boot
+        return self.awake
 
     def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -382,3 +386,4 @@ class Clocks:
     def advance(self, seconds: float) -> None:
         self.boot += seconds
         self.wall += seconds
+        self.awake += seconds

@@ -159,3 +159,54 @@ def test_a_connection_that_breaks_within_tls_is_tried_again(table: Table, clocks
 
     table.wire.plan("DescribeTable", breaks)
     table.open()
+
+
+# Patience
+
+
+def test_what_nobody_answers_is_given_up_after_half_a_minute(table: Table, clocks: Clocks) -> None:
+    def silence(request: AWSPreparedRequest) -> None:
+        clocks.advance(10)
+        raise ReadTimeoutError(endpoint_url=request.url)
+
+    log = table.open()
+    append(log, "a")
+    move = folds(log)
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("GetItem", lambda: log.head("eu")),
+        ("PutItem", lambda: log.append([draft("b")])),
+        ("TransactWriteItems", lambda: log.move_head("eu", move)),
+    ]
+    for operation, call in calls:
+        table.wire.operations()
+        table.wire.plan(operation, *[silence] * 3)
+        begun = clocks.boot
+        error = refusal(call)
+        assert clocks.boot - begun == 30
+        assert table.wire.operations().count(operation) == 3
+        assert error.retryable == (not isinstance(error, AppendError))
+
+
+def test_a_slot_that_another_takes_begins_the_patience_anew(table: Table, clocks: Clocks) -> None:
+    def silence(request: AWSPreparedRequest) -> None:
+        clocks.advance(10)
+        raise ReadTimeoutError(endpoint_url=request.url)
+
+    log = table.open()
+    append(log, "a")
+    other = table.another()
+    taken = after(lambda: append(other, "c"))
+    table.wire.plan("PutItem", silence, silence, taken, silence, silence, taken, silence, silence)
+    assert append(log, "b") == 4
+
+
+def test_a_server_that_takes_connections_and_never_answers_ends_in_an_error(
+    aws_environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PATIENCE", 0.0)
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        begun = time.monotonic()
+        error = refusal(lambda: DynamoDBEventLog("events", "users", region=servers.REGION, endpoint_url=url))
+    assert "Read timeout" in error.message
+    assert 9 < time.monotonic() - begun < 20

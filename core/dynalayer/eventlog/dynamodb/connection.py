@@ -39,7 +39,10 @@ from dynalayer.units import item_size, write_units
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-__all__ = ["Connection", "backoff"]
+__all__ = ["PATIENCE", "Connection", "backoff"]
+
+PATIENCE = 25.0
+"""Seconds after which what failed is not tried again: with the longest wait for an answer about half a minute."""
 
 _TRIES = 12  # with `backoff` about seven seconds, thirteen at most
 _CONNECTIONS = 32
@@ -164,11 +167,12 @@ class Connection:
             TakenError: Its condition did not hold.
             FailedCallError: It failed for good.
         """
+        begun = time.monotonic()
         for tries in range(1, _TRIES + 1):
             try:
                 return self._call(action, arguments, failed_units, sent_freely())
             except FailedCallError as error:
-                if not error.retryable or tries == _TRIES:
+                if not error.retryable or tries == _TRIES or time.monotonic() - begun > PATIENCE:
                     raise
                 time.sleep(backoff(tries))
         raise AssertionError("the last try returns or raises")
