@@ -346,6 +346,22 @@ def test_a_transaction_cancelled_by_a_conflict_is_tried_again(
     assert table.nonces() == ["a"]
 
 
+@pytest.mark.parametrize("code", ["ConditionalCheckFailed", "TransactionConflict"])
+def test_a_cancelled_transaction_is_counted_as_one_that_goes_through(
+    table: Table, small_parts: None, code: str
+) -> None:
+    """Also where the service shows the row that was met, which is one of several."""
+    log, other = table.open(), table.another()
+    append(other, "b")
+    row = {name: value for name, value in table.rows()[rows.slot(1)].items() if name != "events"}
+    reasons = [{"Code": code, "Item": row}, *[{"Code": "None"}] * 3]
+    cancelled = refuses("TransactionCanceledException", CancellationReasons=reasons)
+    table.wire.plan("TransactWriteItems", cancelled, refuses("AccessDeniedException"))
+    before = log.usage()["other"].write_units
+    assert failed(log, draft("n", payload=LARGE)).outcomes == {"eu": "not written"}
+    assert log.usage()["other"].write_units - before == 8  # a header and three parts, twice 1 KB each
+
+
 def test_a_transaction_cancelled_for_good_is_not_tried_again(table: Table, small_parts: None) -> None:
     log = table.open()
     table.wire.plan("TransactWriteItems", cancels("None", "ItemCollectionSizeLimitExceeded", "None", "None"))

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -373,7 +373,7 @@ def test_a_batch_that_is_never_processed_fails_in_the_end(table: Table, clocks: 
     mark(log, log.head("eu"))
     keys = [rows.key_of("users#eu", rows.HEAD_KEY)]
     unread = answers({"Responses": {}, "UnprocessedKeys": {table.name: {"Keys": keys}}})
-    unwritten = answers({"UnprocessedItems": {table.name: [{"DeleteRequest": {"Key": keys[0]}}]}})
+    unwritten = answers({"UnprocessedItems": {table.name: [{"DeleteRequest": {"Key": keys[0]}}] * len(refs)}})
     calls: list[tuple[str, Fate, Callable[[], object]]] = [
         ("BatchGetItem", unread, log.layer_state),
         ("BatchWriteItem", unwritten, lambda: log.forget_old_segments("eu", refs)),
@@ -382,11 +382,38 @@ def test_a_batch_that_is_never_processed_fails_in_the_end(table: Table, clocks: 
         table.wire.plan(operation, *[fate] * (TRIES + 5))
         table.wire.operations()
         clocks.waits.clear()
-        with pytest.raises(EventLogError, match=f"unprocessed {TRIES} times") as caught:
+        with pytest.raises(EventLogError, match=f"unprocessed {TRIES} times in a row") as caught:
             call()
         assert caught.value.retryable
         assert table.wire.operations().count(operation) == TRIES
-        assert len(clocks.waits) == TRIES
+        assert len(clocks.waits) == TRIES - 1
+
+
+def test_a_batch_of_which_a_little_is_processed_each_time_is_done_in_the_end(table: Table) -> None:
+    log = table.open()
+    keys = [rows.key_of("users#eu", rows.slot(number)) for number in range(1, 26)]
+    unread = [{"Responses": {}, "UnprocessedKeys": {table.name: {"Keys": keys[left:]}}} for left in range(1, 25)]
+    table.wire.plan("BatchGetItem", *map(answers, unread))
+    assert list(log._connection.batch_get(keys)) == []
+    deletes = [{"DeleteRequest": {"Key": key}} for key in keys]
+    table.wire.plan(
+        "BatchWriteItem", *(answers({"UnprocessedItems": {table.name: deletes[left:]}}) for left in range(1, 25))
+    )
+    log._connection.batch_write(deletes)
+    sent = Counter(table.wire.operations())
+    assert (sent["BatchGetItem"], sent["BatchWriteItem"]) == (25, 25)
+
+
+@pytest.mark.parametrize("at", [0, 1, 13, 24])
+def test_a_batch_that_stops_being_processed_fails_in_the_end(table: Table, at: int) -> None:
+    log = table.open()
+    keys = [rows.key_of("users#eu", rows.slot(number)) for number in range(1, 26)]
+    left = [*range(1, at + 1), *[at] * TRIES]
+    unread = [{"Responses": {}, "UnprocessedKeys": {table.name: {"Keys": keys[each:]}}} for each in left]
+    table.wire.plan("BatchGetItem", *map(answers, unread))
+    with pytest.raises(EventLogError, match="unprocessed"):
+        list(log._connection.batch_get(keys))
+    assert table.wire.operations().count("BatchGetItem") == at + TRIES
 
 
 def answers_of(log: EventLog, layer: Layer) -> dict[str, Any]:
@@ -578,6 +605,25 @@ def test_a_move_whose_answer_was_lost_and_that_another_has_built_upon_is_known_b
     meta = layer.meta()
     assert (meta.synced_times, meta.synced_total, meta.unsynced_total) == (1, 1, 0)
     assert other.pending() == ()
+
+
+@pytest.mark.parametrize(
+    ("fate", "sent"),
+    [
+        (cancels("ConditionalCheckFailed", "None", "None", "None"), 1),
+        (cancels("TransactionConflict", "None", "None", "None"), TRIES),
+    ],
+)
+def test_a_cancelled_move_is_counted_as_one_that_goes_through(table: Table, fate: Fate, sent: int) -> None:
+    log = table.open()
+    append(log, "a")
+    move = folds(log, retires=True)
+    table.wire.plan("TransactWriteItems", *[fate] * sent)
+    before = log.usage()["other"].write_units
+    with suppress(EventLogError):
+        assert not log.move_head("eu", move)
+    # The head, the old segments, the journal and the layer's own row, twice 1 KB each.
+    assert log.usage()["other"].write_units - before == 8 * sent
 
 
 def test_a_sync_writes_the_layers_row_once_whatever_it_folds(table: Table, tmp_path: Path) -> None:

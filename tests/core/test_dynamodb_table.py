@@ -27,7 +27,18 @@ from dynalayer.opening import open_event_log
 from dynalayer_local import LocalAdapter
 from fakes import put
 
-from .dynamodb_fakes import Clocks, Table, answers, append, fresh, refuses
+from .dynamodb_fakes import (
+    Clocks,
+    Fate,
+    Table,
+    answers,
+    append,
+    fresh,
+    lost_answer,
+    lost_request,
+    refuses,
+    unreachable,
+)
 
 INDEX = "cursor-index"
 
@@ -166,21 +177,58 @@ def test_a_table_is_waited_for_until_it_is_active(place: Place, monkeypatch: pyt
         if len(told) == 1:
             parsed["Table"]["TableStatus"] = "CREATING"
 
-    monkeypatch.setattr("botocore.waiter.time", Clocks())
+    monkeypatch.setattr(connection, "time", Clocks())
     place.client.meta.events.register("after-call.dynamodb.DescribeTable", creating)
     assert create_table(f"dynamodb://{place.name}", client=place.client).created
     assert len(told) > 2
 
 
-def test_a_table_that_never_becomes_active_is_an_error(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    clocks = Clocks()
-    monkeypatch.setattr("botocore.waiter.time", clocks)
-    creating: Any = answers({"Table": {"TableStatus": "CREATING"}})
-    place.client.meta.events.register("before-send.dynamodb.DescribeTable", lambda request, **_: creating(request))
+@pytest.mark.parametrize(
+    "state", [answers({"Table": {"TableStatus": "CREATING"}}), refuses("ResourceNotFoundException")]
+)
+def test_a_table_that_never_becomes_active_is_an_error(
+    place: Place, monkeypatch: pytest.MonkeyPatch, state: Fate
+) -> None:
+    clocks, looks = Clocks(), [0]
+    monkeypatch.setattr(connection, "time", clocks)
+
+    def look(request: Any, **_: Any) -> Any:
+        looks[0] += 1
+        clocks.advance(1)
+        return state(request)
+
+    place.client.meta.events.register("before-send.dynamodb.DescribeTable", look)
     with pytest.raises(EventLogError, match="not active after five minutes; run create-table again") as caught:
         create_table(f"dynamodb://{place.name}", client=place.client)
     assert caught.value.retryable
-    assert sum(clocks.waits) >= 290
+    assert 300 <= looks[0] <= 302
+
+
+@pytest.mark.parametrize("fate", [lost_answer, lost_request, unreachable, refuses("ThrottlingException")])
+@pytest.mark.parametrize("operation", ["CreateTable", "DescribeTable", "DescribeTimeToLive", "UpdateTimeToLive"])
+def test_a_table_is_made_whichever_request_or_answer_is_lost(
+    each: Place, monkeypatch: pytest.MonkeyPatch, operation: str, fate: Fate
+) -> None:
+    monkeypatch.setattr(connection, "time", Clocks())
+    fates = [fate]
+
+    def send(request: Any, **_: Any) -> Any:
+        return fates.pop()(request) if fates else None
+
+    each.client.meta.events.register(f"before-send.dynamodb.{operation}", send)
+    made = create_table(f"dynamodb://{each.name}", client=each.client)
+    assert made.created == (fate is not lost_answer or operation != "CreateTable")
+    assert made.ttl_enabled
+    assert (each.ttl()["TimeToLiveStatus"], each.ttl()["AttributeName"]) == ("ENABLED", "ttl")
+
+
+def test_ttl_that_cannot_be_switched_on_is_an_error(place: Place) -> None:
+    def send(request: Any, **_: Any) -> Any:
+        return refuses("ValidationException", "TimeToLive is being changed")(request)
+
+    place.client.meta.events.register("before-send.dynamodb.UpdateTimeToLive", send)
+    with pytest.raises(EventLogError, match="TimeToLive is being changed"):
+        create_table(f"dynamodb://{place.name}", client=place.client)
 
 
 def test_two_that_make_a_table_at_once_both_succeed(place: Place) -> None:
@@ -235,7 +283,6 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         f"'cursor' of the key of index '{INDEX}' is of type N, not S",
     ),
     "an index of all attributes": ({"projection": "ALL"}, f"index '{INDEX}' projects ALL, not KEYS_ONLY"),
-    "TTL on another attribute": ({"ttl": "expires"}, "TTL is on attribute 'expires', not on 'ttl'"),
 }
 WAY_OUT = "Name another one: 'dynalayer create-table URL' makes it as it should be"
 
@@ -269,11 +316,59 @@ def test_a_table_that_is_something_else_is_refused_with_what_is_wrong(place: Pla
 
 def test_a_layer_refuses_a_table_whose_ttl_is_off_and_names_the_way_out(place: Place, tmp_path: Path) -> None:
     place.make(ttl=None)
-    with pytest.raises(LayoutError, match=r"TTL is off.*; create-table switches it on"):
+    with pytest.raises(LayoutError, match=r"TTL is off.*; 'dynalayer create-table' switches it on$") as caught:
         place.layer(tmp_path)
+    assert "another" not in caught.value.message
     assert place.ttl()["TimeToLiveStatus"] == "DISABLED"
     create_table(place.events)
     place.layer(tmp_path).close()
+
+
+def test_a_table_whose_ttl_is_on_another_attribute_is_refused_and_left_as_it_is(place: Place, tmp_path: Path) -> None:
+    place.make(ttl="expires")
+    for call in (lambda: create_table(place.events), lambda: place.layer(tmp_path)):
+        with pytest.raises(LayoutError, match="TTL is on attribute 'expires', not on 'ttl'; switch that off") as caught:
+            call()
+        assert "another one" not in caught.value.message
+    assert place.ttl()["AttributeName"] == "expires"
+
+
+GLOBAL: dict[str, tuple[dict[str, Any], str]] = {
+    "eventually consistent": ({"Replicas": [{"RegionName": "eu-west-1"}]}, "acknowledged events would vanish"),
+    "eventually consistent, and it says so": (
+        {"Replicas": [{"RegionName": "eu-west-1"}], "MultiRegionConsistency": "EVENTUAL"},
+        "acknowledged events would vanish",
+    ),
+    "strongly consistent": (
+        {"Replicas": [{"RegionName": "eu-west-1"}], "MultiRegionConsistency": "STRONG"},
+        "neither TTL nor transactions",
+    ),
+    "of the first version": ({"GlobalTableVersion": "2017.11.29"}, "acknowledged events would vanish"),
+}
+
+
+@pytest.mark.parametrize("what", GLOBAL)
+def test_a_global_table_is_refused_with_the_way_out(place: Place, what: str) -> None:
+    told, why = GLOBAL[what]
+    create_table(place.events)
+    place.client.meta.events.register(
+        "after-call.dynamodb.DescribeTable", lambda parsed, **_: parsed["Table"].update(told)
+    )
+    for call in (
+        lambda: create_table(place.events, client=place.client),
+        lambda: DynamoDBEventLog(place.name, "users", client=place.client),
+    ):
+        with pytest.raises(LayoutError, match=f"it is a global table, and .*{why}; remove its replicas"):
+            call()
+
+
+def test_a_table_that_was_a_global_one_is_taken(place: Place) -> None:
+    create_table(place.events)
+    told = {"Replicas": [], "GlobalTableVersion": "2019.11.21"}
+    place.client.meta.events.register(
+        "after-call.dynamodb.DescribeTable", lambda parsed, **_: parsed["Table"].update(told)
+    )
+    DynamoDBEventLog(place.name, "users", client=place.client).close()
 
 
 def test_all_that_is_wrong_is_told_at_once(place: Place, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, WaiterError
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 
 from dynalayer.costs import Usage
 from dynalayer.counting import UsageCounter
@@ -45,6 +45,7 @@ PATIENCE = 25.0
 """Seconds after which what failed is not tried again: with the longest wait for an answer about half a minute."""
 
 _TRIES = 12  # with `backoff` about seven seconds, thirteen at most
+_ACTIVE_SECONDS = 300
 _CONNECTIONS = 32
 _BATCH_KEYS = 100
 _BATCH_WRITES = 25
@@ -160,7 +161,8 @@ class Connection:
 
         Args:
             action: The client's method.
-            failed_units: Write units that it costs when its condition does not hold, which the service does not tell.
+            failed_units: Write units that it costs when its condition does not hold, or when it is a transaction that
+                is cancelled: the service does not tell.
             arguments: For the method; `TableName` may be left out.
 
         Raises:
@@ -207,7 +209,7 @@ class Connection:
                 answer: dict[str, Any] = method(**arguments)
         except ClientError as error:
             failure = refused(self.location, action, error, url=self.url)
-            self._count(action, {}, _units_of(failure, failed_units))
+            self._count(action, {}, _units_of(action, error, failure, failed_units))
             raise failure from error
         except BotoCoreError as error:
             self._count(action, {}, 0)
@@ -229,38 +231,50 @@ class Connection:
         """What the service says of the table."""
         return dict(self.call("describe_table")["Table"])
 
-    def describe_ttl(self) -> dict[str, Any]:
-        """What the service says of the table's TTL."""
-        return dict(self.call("describe_time_to_live")["TimeToLiveDescription"])
+    def ttl_attribute(self) -> str | None:
+        """The attribute by which rows expire; None where TTL is off."""
+        told = self.call("describe_time_to_live")["TimeToLiveDescription"]
+        return told.get("AttributeName") if told.get("TimeToLiveStatus") in ("ENABLED", "ENABLING") else None
 
     def enable_ttl(self, attribute: str) -> None:
         """Let rows expire by an attribute."""
         specification = {"Enabled": True, "AttributeName": attribute}
-        self.call("update_time_to_live", TimeToLiveSpecification=specification)
+        try:
+            self.call("update_time_to_live", TimeToLiveSpecification=specification)
+        except FailedCallError as error:
+            # Refused also where an earlier try whose answer was lost, or another who makes the table, has done it.
+            if error.code != "ValidationException" or self.ttl_attribute() != attribute:
+                raise
 
     def make_table(self, **schema: Any) -> bool:
-        """Make the table; False where there is one of that name."""
+        """Make the table; False where there is one of that name, perhaps by an earlier try whose answer was lost."""
         try:
             self.call("create_table", **schema)
         except FailedCallError as error:
-            cause = error.__cause__
-            if isinstance(cause, ClientError) and code_of(cause) == "ResourceInUseException":
+            if error.code == "ResourceInUseException":
                 return False
             raise
         return True
 
     def wait_until_active(self) -> None:
         """Wait until a table just made can be used, up to five minutes."""
+        deadline = time.monotonic() + _ACTIVE_SECONDS
+        while not self._is_active():
+            if time.monotonic() > deadline:
+                raise FailedCallError(
+                    f"{self.location} is not active after five minutes; run create-table again",
+                    certainty="unknown",
+                    retryable=True,
+                )
+            time.sleep(1)
+
+    def _is_active(self) -> bool:
         try:
-            self._usable().get_waiter("table_exists").wait(
-                TableName=self.name, WaiterConfig={"Delay": 1, "MaxAttempts": 300}
-            )
-        except WaiterError as error:
-            raise FailedCallError(
-                f"{self.location} is not active after five minutes; run create-table again: {error}",
-                certainty="unknown",
-                retryable=True,
-            ) from error
+            return self.describe().get("TableStatus") in ("ACTIVE", "UPDATING")
+        except FailedCallError as error:
+            if error.code == "ResourceNotFoundException":  # just made, and not seen everywhere yet
+                return False
+            raise
 
     # Pages and batches
 
@@ -294,21 +308,16 @@ class Connection:
         """The rows under keys, in no order, read strongly; what the service leaves unprocessed is asked for again.
 
         Raises:
-            FailedCallError: It left some unprocessed at every one of a bounded number of tries.
+            FailedCallError: A bounded number of times in a row it processed none of what was left.
         """
         for start in range(0, len(keys), _BATCH_KEYS):
-            request: Mapping[str, Any] = {
-                "Keys": keys[start : start + _BATCH_KEYS],
-                "ConsistentRead": True,
-                **arguments,
-            }
-            for tries in self._until_processed("batch_get_item"):
+            left, tries = keys[start : start + _BATCH_KEYS], 0
+            while left:
+                request = {"Keys": left, "ConsistentRead": True, **arguments}
                 answer = self.call("batch_get_item", RequestItems={self.name: request})
                 yield from answer.get("Responses", {}).get(self.name, ())
-                request = answer.get("UnprocessedKeys", {}).get(self.name) or {}
-                if not request:
-                    break
-                time.sleep(backoff(tries))
+                sent, left = left, answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", ())
+                tries = self._wait("batch_get_item", tries, len(sent), len(left))
 
     def batch_write(self, requests: Sequence[Mapping[str, Any]]) -> None:
         """Put and delete rows without conditions; what the service leaves unprocessed is sent again.
@@ -317,24 +326,31 @@ class Connection:
             FailedCallError: As `batch_get`.
         """
         for start in range(0, len(requests), _BATCH_WRITES):
-            left: Sequence[Mapping[str, Any]] = requests[start : start + _BATCH_WRITES]
-            for tries in self._until_processed("batch_write_item"):
+            left, tries = requests[start : start + _BATCH_WRITES], 0
+            while left:
                 answer = self.call("batch_write_item", RequestItems={self.name: left})
-                left = answer.get("UnprocessedItems", {}).get(self.name) or ()
-                if not left:
-                    break
-                time.sleep(backoff(tries))
+                sent, left = left, answer.get("UnprocessedItems", {}).get(self.name, ())
+                tries = self._wait("batch_write_item", tries, len(sent), len(left))
 
-    def _until_processed(self, action: str) -> Iterator[int]:
-        """Numbers of tries; an error when there were too many."""
-        yield from range(1, _TRIES + 1)
-        raise FailedCallError(
-            f"{self.location} left a part of {action} unprocessed {_TRIES} times", certainty="unknown", retryable=True
-        )
+    def _wait(self, action: str, tries: int, sent: int, left: int) -> int:
+        """Wait before what is left of a batch is sent again; tells how many tries in a row have got nothing done."""
+        if left == 0:
+            return 0
+        tries = tries + 1 if left == sent else 0
+        if tries == _TRIES:
+            raise FailedCallError(
+                f"{self.location} left all of {action} unprocessed {_TRIES} times in a row",
+                certainty="unknown",
+                retryable=True,
+            )
+        time.sleep(backoff(max(tries, 1)))
+        return tries
 
 
-def _units_of(failure: TakenError | FailedCallError, expected: float) -> float:
-    """Write units that a refusal costs, which the service does not tell: those of a failed condition."""
+def _units_of(action: str, error: ClientError, failure: TakenError | FailedCallError, expected: float) -> float:
+    """Write units that a refusal costs, which the service does not tell: where it had begun, and met a condition."""
+    if action == "transact_write_items":  # of which one row may be told, and all are paid for
+        return expected if code_of(error) == "TransactionCanceledException" else 0
     if isinstance(failure, FailedCallError):
         return 0
     return expected if failure.row is None else write_units(0, before=item_size(failure.row))

@@ -95,11 +95,13 @@ class FailedCallError(EventLogError):
 
     Attributes:
         certainty: Whether it may have been done all the same.
+        code: The service's own name for the error; empty where it gave none.
     """
 
-    def __init__(self, message: str, *, certainty: Certainty, retryable: bool) -> None:
+    def __init__(self, message: str, *, certainty: Certainty, retryable: bool, code: str = "") -> None:
         super().__init__(message, retryable=retryable)
         self.certainty = certainty
+        self.code = code
 
 
 def code_of(error: ClientError) -> str:
@@ -165,6 +167,7 @@ def refused(location: str, action: str, error: ClientError, *, url: str) -> Take
         f"{location} refused {action}: {reason}{_advice(url, action, code)}",
         certainty="not done",
         retryable=code in _BUSY,
+        code=code,
     )
 
 

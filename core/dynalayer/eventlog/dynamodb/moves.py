@@ -10,6 +10,7 @@ from dynalayer.eventlog.base import HeadMove
 from dynalayer.eventlog.dynamodb import rows
 from dynalayer.eventlog.dynamodb.connection import PATIENCE, Connection, backoff
 from dynalayer.eventlog.dynamodb.failures import FailedCallError, TakenError
+from dynalayer.units import item_size, write_units
 
 __all__ = ["Moves"]
 
@@ -48,7 +49,8 @@ class Moves:
             try:
                 if others:
                     actions = [{"Update": {"TableName": self._connection.name, **update}}, *others]
-                    self._connection.once("transact_write_items", TransactItems=actions, failed_units=2 * units)
+                    failed = 2 * units + sum(map(_units_of, others))
+                    self._connection.once("transact_write_items", TransactItems=actions, failed_units=failed)
                 else:
                     self._connection.once("update_item", failed_units=units, **update)
             except TakenError as error:
@@ -106,3 +108,8 @@ class Moves:
                 }
             )
         return actions
+
+
+def _units_of(action: dict[str, Any]) -> int:
+    """Write units of what is written beside a head; the layer's own row, which is updated, is a small one."""
+    return write_units(item_size(action["Put"]["Item"]) if "Put" in action else 0, transactional=True)

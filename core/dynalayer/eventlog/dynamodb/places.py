@@ -40,8 +40,9 @@ def open_log(url: URL, table: str, *, create: bool) -> DynamoDBEventLog:
 def create_table(url: str, *, client: DynamoDBClient | None = None) -> TableMade:
     """Make the table of an event log: keys, index, TTL, billed by request; and wait until it is active.
 
-    A table that is there already is left as it is, but for TTL, which is switched on where it is off. Needs the
-    permissions `dynamodb:CreateTable`, `DescribeTable`, `DescribeTimeToLive` and `UpdateTimeToLive`.
+    A table that is there already is left as it is, but for TTL, which is switched on where it is off; so is one that an
+    earlier try made whose answer was lost, and `created` is then False. Needs the permissions `dynamodb:CreateTable`,
+    `DescribeTable`, `DescribeTimeToLive` and `UpdateTimeToLive`.
 
     Args:
         url: As a layer's `events`: `dynamodb://TABLE?region=…&endpoint_url=…`.

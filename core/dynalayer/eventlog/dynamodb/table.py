@@ -14,6 +14,7 @@ __all__ = ["TableMade", "check_table", "make_table"]
 _KEYS = {"pk": "HASH", "sk": "RANGE"}
 _INDEX_KEYS = {"cursor": "HASH", "pk": "RANGE"}
 _TTL = "ttl"
+_FIRST_GLOBAL_TABLES = "2017.11.29"  # of that version no replicas are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class TableMade:
 
     Attributes:
         name: The table's name.
-        created: Whether it was made; False where it was there already.
+        created: Whether it was made; False where it was there already, be it by a try whose answer was lost.
         ttl_enabled: Whether TTL was switched on; False where it was on already.
     """
 
@@ -42,16 +43,14 @@ def make_table(connection: Connection) -> TableMade:
         BillingMode="PAY_PER_REQUEST",
     )
     connection.wait_until_active()
-    wrong = _wrong(connection.describe())
-    if wrong:
-        raise _refused(connection, wrong)
-    ttl = connection.describe_ttl()
-    enabled = _ttl_is_off(ttl)
-    if enabled:
+    table = connection.describe()
+    _refuse(connection, _made_otherwise(table), _to_mend(table))
+    on = connection.ttl_attribute()
+    if on is None:
         connection.enable_ttl(_TTL)
-    elif ttl.get("AttributeName") != _TTL:
-        raise _refused(connection, [f"TTL is on attribute {ttl.get('AttributeName')!r}, not on {_TTL!r}"])
-    return TableMade(connection.name, created=created, ttl_enabled=enabled)
+    else:
+        _refuse(connection, [], _wrong_ttl(on))
+    return TableMade(connection.name, created=created, ttl_enabled=on is None)
 
 
 def _schema(keys: dict[str, str]) -> list[dict[str, str]]:
@@ -66,35 +65,58 @@ def check_table(connection: Connection) -> None:
         EventLogError: It is not there, or cannot be described.
     """
     table = connection.describe()
-    wrong = _wrong(table)
-    if not wrong:
-        ttl = connection.describe_ttl()
-        if _ttl_is_off(ttl):
-            wrong.append("TTL is off: what is folded would be kept, and paid for, forever; create-table switches it on")
-        elif ttl.get("AttributeName") != _TTL:
-            wrong.append(f"TTL is on attribute {ttl.get('AttributeName')!r}, not on {_TTL!r}")
-    if wrong:
-        raise _refused(connection, wrong)
+    _refuse(connection, _made_otherwise(table), _to_mend(table))
+    _refuse(connection, [], _wrong_ttl(connection.ttl_attribute()))
 
 
-def _refused(connection: Connection, wrong: list[str]) -> LayoutError:
-    return LayoutError(
-        f"{connection.location} is no table of an event log: {'; '.join(wrong)}. Name another one: "
-        "'dynalayer create-table URL' makes it as it should be"
-    )
+def _refuse(connection: Connection, made_otherwise: list[str], to_mend: list[str]) -> None:
+    """Refuse a table that was made otherwise, or that lacks what its owner can mend; each says the way out."""
+    if made_otherwise:
+        raise LayoutError(
+            f"{connection.location} is no table of an event log: {'; '.join([*made_otherwise, *to_mend])}. "
+            "Name another one: 'dynalayer create-table URL' makes it as it should be"
+        )
+    if to_mend:
+        raise LayoutError(f"{connection.location} is not ready for an event log: {'; '.join(to_mend)}")
 
 
-def _ttl_is_off(ttl: dict[str, Any]) -> bool:
-    return ttl.get("TimeToLiveStatus") not in ("ENABLED", "ENABLING")
+def _wrong_ttl(attribute: str | None) -> list[str]:
+    if attribute is None:
+        return [
+            "TTL is off: what is folded would be kept, and paid for, for good; 'dynalayer create-table' switches it on"
+        ]
+    if attribute != _TTL:
+        return [
+            f"TTL is on attribute {attribute!r}, not on {_TTL!r}; switch that off, then run 'dynalayer create-table'"
+        ]
+    return []
 
 
-def _wrong(table: dict[str, Any]) -> list[str]:
-    """All that is wrong with a table's description."""
-    wrong: list[str] = []
-    if table.get("TableStatus") not in ("ACTIVE", "UPDATING"):
-        wrong.append(f"it is {table.get('TableStatus')}, not ACTIVE; wait, and try again")
+def _to_mend(table: dict[str, Any]) -> list[str]:
+    """What is wrong with a table, by its description, and need not stay so."""
+    states = {"it": table.get("TableStatus")} | {
+        f"index {INDEX!r}": index.get("IndexStatus", "ACTIVE")
+        for index in table.get("GlobalSecondaryIndexes", ())
+        if index["IndexName"] == INDEX
+    }
+    wrong = [
+        f"{what} is {state}, not ACTIVE; wait, and try again"
+        for what, state in states.items()
+        if state not in ("ACTIVE", "UPDATING")
+    ]
+    if table.get("Replicas") or table.get("GlobalTableVersion") == _FIRST_GLOBAL_TABLES:
+        # Developer Guide, "How DynamoDB global tables work".
+        why = "its conditions hold within one region, and the last writer wins: acknowledged events would vanish"
+        if table.get("MultiRegionConsistency") == "STRONG":
+            why = "a strongly consistent one has neither TTL nor transactions"
+        wrong.append(f"it is a global table, and {why}; remove its replicas, or name one of a single region")
+    return wrong
+
+
+def _made_otherwise(table: dict[str, Any]) -> list[str]:
+    """All that a table was made with otherwise, by its description."""
     types = {each["AttributeName"]: each["AttributeType"] for each in table.get("AttributeDefinitions", ())}
-    wrong += _wrong_keys("its key", table.get("KeySchema", ()), _KEYS, types)
+    wrong = _wrong_keys("its key", table.get("KeySchema", ()), _KEYS, types)
     indexes = {index["IndexName"]: index for index in table.get("GlobalSecondaryIndexes", ())}
     index = indexes.get(INDEX)
     if index is None:
@@ -104,8 +126,6 @@ def _wrong(table: dict[str, Any]) -> list[str]:
     projection = index.get("Projection", {}).get("ProjectionType")
     if projection != "KEYS_ONLY":
         wrong.append(f"index {INDEX!r} projects {projection}, not KEYS_ONLY: each record would be paid for twice")
-    if index.get("IndexStatus") not in ("ACTIVE", "UPDATING", None):
-        wrong.append(f"index {INDEX!r} is {index.get('IndexStatus')}, not ACTIVE; wait, and try again")
     return wrong
 
 

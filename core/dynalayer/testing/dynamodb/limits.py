@@ -88,6 +88,8 @@ class Refused(Exception):  # noqa: N818 -- it is an answer, and no error of the 
 def item_size(item: Item) -> int:
     """What an item measures by the service's rules, in bytes, names included.
 
+    Not by `dynalayer.units`, on purpose: a checker that counts as the log does would share the log's mistakes.
+
     Raises:
         Refused: It is nested too deep.
     """
