@@ -355,7 +355,7 @@ def test_a_global_table_is_refused_with_the_way_out(place: Place, what: str) -> 
         "after-call.dynamodb.DescribeTable", lambda parsed, **_: parsed["Table"].update(told)
     )
     for call in (
-        lambda: create_table(place.events, client=place.client),
+        lambda: create_table(f"dynamodb://{place.name}", client=place.client),
         lambda: DynamoDBEventLog(place.name, "users", client=place.client),
     ):
         with pytest.raises(LayoutError, match=f"it is a global table, and .*{why}; remove its replicas"):
