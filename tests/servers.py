@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -36,8 +36,8 @@ TRIES = 5  # ports
 # nothing but the endpoint. That chain must end here: neither with what the developer has nor with the metadata service
 # of a machine in AWS, which costs seconds where there is none.
 ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_ACCESS_KEY_ID": "testing-access-key",  # rclone takes no short ones
+    "AWS_SECRET_ACCESS_KEY": "testing-secret-key",
     "AWS_DEFAULT_REGION": REGION,
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_CONFIG_FILE": os.devnull,
@@ -152,7 +152,12 @@ def start(folder: Path, port: int, token: str, log: IO[bytes]) -> subprocess.Pop
         *("-jar", str(folder / "DynamoDBLocal.jar"), "-inMemory", "-sharedDb"),
         *("-port", str(port), "-cors", f"http://{token}"),
     ]
-    return subprocess.Popen([sys.executable, "-c", WATCHER, *java], stdin=subprocess.PIPE, stdout=log, stderr=log)
+    return start_watched(java, log)
+
+
+def start_watched(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a program that does not outlive this process."""
+    return subprocess.Popen([sys.executable, "-c", WATCHER, *command], stdin=subprocess.PIPE, stdout=log, stderr=log)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

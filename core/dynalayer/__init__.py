@@ -3,6 +3,7 @@
 import typing
 
 from dynalayer.costs import Cost, Prices, Request, Usage
+from dynalayer.durable import DurableFiles, file_failure
 from dynalayer.errors import (
     AppendError,
     ClosedError,
@@ -32,6 +33,7 @@ from dynalayer.layer import Layer
 from dynalayer.names import safe_name
 from dynalayer.opening import need_dynamodb as _need_dynamodb
 from dynalayer.plain import plain_json
+from dynalayer.s3 import s3_refusal
 from dynalayer.segments import Segment, SegmentHeader
 from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
 from dynalayer.urls import URL
@@ -51,6 +53,7 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "Cost",
+    "DurableFiles",
     "DynamoDBEventLog",
     "Event",
     "EventLog",
@@ -87,8 +90,10 @@ __all__ = [
     "VerifyResult",
     "Wrapper",
     "create_table",
+    "file_failure",
     "hookimpl",
     "plain_json",
+    "s3_refusal",
     "safe_name",
 ]
 

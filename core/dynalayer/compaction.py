@@ -9,7 +9,7 @@ from dynalayer.clock import MICROSECONDS, Clock
 from dynalayer.errors import ConflictError, EventLogError, SegmentMissingError
 from dynalayer.eventlog.base import MAX_DELTAS, EventLog, Head, HeadMove, OldSegment, SegmentRef
 from dynalayer.fold import NetChanges
-from dynalayer.segments import Segment
+from dynalayer.segments import Segment, SegmentHeader, fresh_name
 from dynalayer.snapshots import Snapshots
 from dynalayer.storage import Storage
 
@@ -123,6 +123,17 @@ class Compactor:
     def _merge(self, partition: str, replaced: Sequence[SegmentRef]) -> SegmentRef:
         first, last = replaced[0], replaced[-1]
         table, origin = self._log.table, self._log.origin
+        if self._storage.capabilities.columns:
+            header = SegmentHeader(
+                table,
+                partition,
+                origin,
+                first.kind,
+                first.from_version,
+                last.to_version,
+                fresh_name(first.kind, last.to_version, origin),
+            )
+            return self._merge_columns(header, replaced)
         if first.kind == "base":
             items = self._snapshots.items(partition, replaced)
             segment = Segment(table, partition, origin, "base", 0, last.to_version, items)
@@ -141,6 +152,13 @@ class Compactor:
                 frozenset(net.deleted),
             )
         return self._storage.put(segment, cursor=last.cursor, at=last.at)
+
+    def _merge_columns(self, header: SegmentHeader, replaced: Sequence[SegmentRef]) -> SegmentRef:
+        from dynalayer.columns import Newest  # noqa: PLC0415 -- needs pyarrow, which whoever reads by columns has
+
+        opened = [self._storage.columns(header.partition, named, table=header.table) for named in replaced]
+        last = replaced[-1]
+        return self._storage.put_columns(Newest(header, opened), cursor=last.cursor, at=last.at)
 
     def _replace(
         self, partition: str, head: Head, replaced: Sequence[SegmentRef], merged: SegmentRef

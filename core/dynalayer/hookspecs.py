@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import pluggy
 
@@ -20,6 +20,9 @@ from dynalayer.events import Event
 from dynalayer.segments import Segment
 from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
 from dynalayer.values import Item
+
+if TYPE_CHECKING:  # it needs pyarrow, which is an extra
+    from dynalayer.columns import Columns
 
 __all__ = ["Adapter", "Capabilities", "HookSpecs", "Job", "Wrapper", "hookimpl"]
 
@@ -86,12 +89,29 @@ class HookSpecs:
         """
 
     @hookspec(firstresult=True)
-    def layer_publish(self, partition: str, version: int, items: Mapping[str, Item]) -> bool | None:
+    def layer_columns_setter(self, partition: str, columns: Columns) -> str | None:
+        """Store a segment that is given by columns, as `layer_setter` stores one of items, and return its ref.
+
+        Called by compactions, where `capabilities` say `columns`. Its batches are read once, in order; reading them
+        may fail, and then nothing is stored.
+        """
+
+    @hookspec(firstresult=True)
+    def layer_columns(self, partition: str, ref: str) -> Columns | None:
+        """Open the segment stored under a ref by columns: little is read before its batches are asked for.
+
+        Called by compactions, `Layer.scan` and `verify`, where `capabilities` say `columns`. Errors as
+        `layer_getter`, also while batches are read.
+        """
+
+    @hookspec(firstresult=True)
+    def layer_publish(self, partition: str, origin: str, version: int, items: Mapping[str, Item]) -> bool | None:
         """Put all items of a partition, by identifier, where other programs read them; True when they are there.
 
         Called by a sync right before it moves the head to that version, where `capabilities` say `publishing`. What
         fails here leaves the partition pending, and the next sync tries again. Syncs may overlap: an older version
-        should not replace a newer one.
+        should not replace a newer one of the same event log. Versions of two logs do not compare, and a log that was
+        made anew begins at 1: `origin` tells them apart.
         """
 
     @hookspec

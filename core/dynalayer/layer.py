@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Self, overload
+from typing import TYPE_CHECKING, Self, overload
 
 from dynalayer import clock as clocks
 from dynalayer.appending import TTL, Appender, check_ttl
@@ -18,6 +18,7 @@ from dynalayer.events import Event, EventReader, ItemFunction, check_partition, 
 from dynalayer.explaining import Explainer, Explanation
 from dynalayer.metas import layer_meta, partition_meta
 from dynalayer.opening import DEFAULT_EVENTS, DEFAULT_STORAGE, StorageOption, open_event_log, open_storage
+from dynalayer.optional import need
 from dynalayer.options import Runner, Strategy, check_options, check_pair, register_plugins
 from dynalayer.pairs import Getter, PlainPair, Setter
 from dynalayer.plugins import (
@@ -25,7 +26,7 @@ from dynalayer.plugins import (
     new_manager,
 )
 from dynalayer.reading import Reader
-from dynalayer.running import Running
+from dynalayer.runs import SyncRuns
 from dynalayer.snapshots import Snapshots
 from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
 from dynalayer.syncing import Syncer
@@ -33,6 +34,12 @@ from dynalayer.triggering import Trigger
 from dynalayer.vacuuming import Vacuum, VacuumResult
 from dynalayer.values import Item, identifier_text
 from dynalayer.verifying import Verifier, VerifyResult
+
+if TYPE_CHECKING:  # they are needed only by who asks for them
+    from pandas import DataFrame
+    from polars import DataFrame as PolarsFrame
+    from pyarrow import RecordBatchReader
+    from pyarrow import Table as ArrowTable
 
 __all__ = ["Layer"]
 
@@ -107,7 +114,6 @@ class Layer:
         clock()
         check_pair(getter, setter, storage, get_item_unique_identifier)
         self._closed = False
-        self._syncing = Running()
         self._manager = new_manager()
         self._observers = Observers(self._manager)
         self._reader = EventReader(table, get_item_unique_identifier, get_item_partition)
@@ -124,11 +130,12 @@ class Layer:
         snapshots = Snapshots(self._storage, table, cache_bytes)
         self._reading = Reader(self._log, snapshots)
         self._historian = Historian(self._log, snapshots, immutable=self._storage.capabilities.immutable)
-        self._syncer = Syncer(self._log, self._storage, snapshots, clock, lease)
+        syncer = Syncer(self._log, self._storage, snapshots, clock, lease)
+        self._runs = SyncRuns(self._log, syncer, self._observers, _STRATEGY_LAG)
         self._vacuum = Vacuum(self._log, self._storage, clock)
         self._verifier = Verifier(self._log, self._storage, clock)
         self._explainer = Explainer(self._log, self._storage, snapshots, self._reading)
-        self._trigger = Trigger(self._manager, self._observers, self._sync)
+        self._trigger = Trigger(self._manager, self._observers, self._runs.run)
 
     def __repr__(self) -> str:
         return f"Layer(table={self.table!r}, events={self._log.location!r}, storage={self._storage.name!r})"
@@ -169,7 +176,7 @@ class Layer:
                 )
         return appended
 
-    def get(self, partition: str = "", *, at: At | None = None, sorted: bool = True) -> list[Item]:  # noqa: A002 -- the ancestor's word
+    def get(self, partition: str = "", *, at: At | None = None, sorted: bool = True) -> list[Item]:
         """The items of a partition: now, or as they were.
 
         Args:
@@ -196,7 +203,65 @@ class Layer:
         except LayerError as error:
             raise error.within(operation="get", partition=partition)  # noqa: B904 -- the same error
 
-    def history(self, partition: str = "", *, id: str | int | None = None, after: int = 0) -> list[Event]:  # noqa: A002 -- the design's word
+    def scan(
+        self,
+        partition: str = "",
+        *,
+        columns: Sequence[str] | None = None,
+        filter: object = None,
+    ) -> RecordBatchReader:
+        """A partition as it is now, by columns: snapshot + pending events, batch by batch, in no order.
+
+        Where the adapter keeps columns (`parquet`), only those asked for are read, and only what the filter may match;
+        elsewhere all is read, and the answer is the same. A column an attribute, typed by its values: None and absent
+        are both null, a mixture or a nested value is plain JSON; `$id` and `$item`, the exact item as JSON, may be
+        asked for too.
+
+        Args:
+            partition: The partition; one without items has no rows.
+            columns: Names of attributes; left out, all that have a column.
+            filter: An expression of pyarrow's, `pc.field("age") > 30`, or a list of triples, `[("age", ">", 30)]`.
+
+        Returns:
+            A `pyarrow.RecordBatchReader`. Its batches are read when they are asked for, and may raise as this does.
+
+        Raises:
+            InvalidInputError: There is no such column, or the filter does not fit.
+            ConfigurationError: pyarrow is not installed.
+            LayerError: As `get`.
+        """
+        self._check_open()
+        check_partition(partition)
+        try:
+            with operation("scan"):
+                scanning = need("dynalayer.scanning", "scan()", packages=("pyarrow",), install="dynalayer[parquet]")
+                scanner = scanning.Scanner(self._log, self._storage, self._reading.items)
+                return scanner.scan(partition, columns, filter)
+        except LayerError as error:
+            raise error.within(operation="scan", partition=partition)  # noqa: B904 -- the same error
+
+    def to_arrow(
+        self, partition: str = "", *, columns: Sequence[str] | None = None, filter: object = None
+    ) -> ArrowTable:
+        """All of `scan` as a `pyarrow.Table`."""
+        return self.scan(partition, columns=columns, filter=filter).read_all()
+
+    def to_pandas(
+        self, partition: str = "", *, columns: Sequence[str] | None = None, filter: object = None
+    ) -> DataFrame:
+        """All of `scan` as a `pandas.DataFrame`."""
+        need("pandas", "to_pandas()", packages=("pandas",), install="pandas")
+        return self.to_arrow(partition, columns=columns, filter=filter).to_pandas()
+
+    def to_polars(
+        self, partition: str = "", *, columns: Sequence[str] | None = None, filter: object = None
+    ) -> PolarsFrame:
+        """All of `scan` as a `polars.DataFrame`."""
+        polars = need("polars", "to_polars()", packages=("polars",), install="polars")
+        frame: PolarsFrame = polars.from_arrow(self.to_arrow(partition, columns=columns, filter=filter))
+        return frame
+
+    def history(self, partition: str = "", *, id: str | int | None = None, after: int = 0) -> list[Event]:
         """The events of a partition that are still kept: all pending ones, and folded ones for their ttl.
 
         Args:
@@ -249,7 +314,7 @@ class Layer:
             ConflictError: Others moved a head at every one of a bounded number of tries.
         """
         self._check_open()
-        return self._sync(partition)
+        return self._runs.run(None if partition is None else check_partition(partition))
 
     def partitions(self) -> list[str]:
         """Every partition that has ever had an event, sorted."""
@@ -323,7 +388,7 @@ class Layer:
             self._trigger.close()
             self._observers.closed()
             self._closed = True
-            self._syncing.wait_for_others()
+            self._runs.wait()
             self._log.close()
 
     def __enter__(self) -> Self:
@@ -335,27 +400,6 @@ class Layer:
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"the layer of table {self.table!r} was closed")
-
-    def _sync(self, partition: str | None) -> SyncResult:
-        """Sync, known to `close()`, which waits: what it cut off would hold leases until they run out."""
-        with self._syncing.working(), operation("sync"):
-            return self._sync_now(partition)
-
-    def _sync_now(self, partition: str | None) -> SyncResult:
-        if partition is None:
-            pending = self._log.pending()
-        else:  # one never heard of stays so
-            state = self._log.partition_state(check_partition(partition), lag=_STRATEGY_LAG)
-            pending = (partition,) if state.version else ()
-        if not pending:
-            self._syncer.expire()
-            return SyncResult(0, locked=False)
-        result, error = self._syncer.sync(pending)
-        if result.count:
-            self._observers.synced(result)
-        if error is not None:
-            raise error
-        return result
 
     def _layer_meta(self, *, lag: float = 0) -> LayerMeta:
         return layer_meta(self._log.layer_state(lag=lag), self._trigger.error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Sequence
 from types import ModuleType
@@ -15,6 +14,7 @@ from dynalayer.eventlog.memory import MemoryEventLog
 from dynalayer.eventlog.sqlite import SQLiteEventLog
 from dynalayer.events import check_table
 from dynalayer.hookspecs import Adapter, Capabilities, Wrapper
+from dynalayer.optional import need
 from dynalayer.plugins import ADAPTERS, load, register
 from dynalayer.storage import Storage
 from dynalayer.urls import URL
@@ -58,12 +58,12 @@ def need_dynamodb() -> ModuleType:
     Raises:
         ConfigurationError: boto3 is not installed.
     """
-    try:
-        return importlib.import_module("dynalayer.eventlog.dynamodb")
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("boto3", "botocore"):
-            raise
-        raise ConfigurationError("the DynamoDB event log needs boto3; pip install 'dynalayer[dynamodb]'") from error
+    return need(
+        "dynalayer.eventlog.dynamodb",
+        "the DynamoDB event log",
+        packages=("boto3", "botocore"),
+        install="dynalayer[dynamodb]",
+    )
 
 
 _EVENT_LOGS = {"dynamodb": _dynamodb, "memory": _memory, "sqlite": _sqlite}
@@ -130,6 +130,8 @@ def open_storage(
         needed |= {"layer_discard", "layer_list"}
     if adapter.capabilities.publishing:
         needed |= {"layer_publish"}
+    if adapter.capabilities.columns:
+        needed |= {"layer_columns", "layer_columns_setter"}
     if needed - hooks:
         raise PluginError(
             f"adapter {adapter.name!r} does not mark {', '.join(sorted(needed - hooks))} with hookimpl"

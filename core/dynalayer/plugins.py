@@ -104,12 +104,15 @@ def _missing_extra(point: EntryPoint, error: Exception) -> str:
     if not isinstance(error, ModuleNotFoundError) or error.name is None or point.dist is None:
         return ""
     missing = re.sub(r"[-_.]+", "-", error.name.partition(".")[0]).lower()
+    extras: list[str] = []
     for requirement in point.dist.requires or ():
         name = re.match(r"[A-Za-z0-9._-]+", requirement)
         extra = re.search(r"""extra\s*==\s*['"]([^'"]+)['"]""", requirement)
         if name and extra and re.sub(r"[-_.]+", "-", name[0]).lower() == missing:
-            return f"; run: pip install '{point.dist.name}[{extra[1]}]'"
-    return ""
+            extras.append(extra[1])
+    # Several may bring it: the one that the plugin is named after then.
+    extras.sort(key=lambda extra: extra not in point.name)
+    return f"; run: pip install '{point.dist.name}[{extras[0]}]'" if extras else ""
 
 
 def new_manager() -> pluggy.PluginManager:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 import orjson
 
 from dynalayer.errors import EventLogError
-from dynalayer.eventlog.base import EventLog, Head, Record, SegmentRef
+from dynalayer.eventlog.base import EventLog, Head, Record, RecordKind, Run, SegmentRef
 from dynalayer.events import Change, unpack
 from dynalayer.fold import apply_segment
 from dynalayer.forking import Lock
 from dynalayer.storage import Storage
 from dynalayer.values import Item, item_to_json
 
-__all__ = ["Snapshots", "State", "changes_of", "contiguous", "missing_record"]
+__all__ = ["Snapshots", "State", "changes_of", "contiguous", "following", "missing_record"]
 
 _UNPACKED_LIMIT = 1 << 32  # bytes of JSON in one record; far above what any log takes packed, far below what is rotten
 _WEIGHED_ITEMS = 64
@@ -43,6 +43,26 @@ class State:
 def contiguous(records: Sequence[Record], after: int) -> tuple[Record, ...]:
     """The records that follow a version without a gap."""
     return tuple(record for expected, record in zip(itertools.count(after + 1), records) if record.version == expected)
+
+
+def following(run: Run, version: int, reset: int) -> tuple[Record, ...] | None:
+    """The records of a run that lead on from what was folded through a version; None where they do not.
+
+    Args:
+        run: What is above the version.
+        version: The version.
+        reset: The head's `reset` under which that was folded.
+    """
+    records = contiguous(run.records, version)
+    end = records[-1].version if records else version
+    if end < run.head.version or reset != run.head.reset:
+        # Folded records have expired between the two, or a reset has replaced what was folded.
+        return None
+    if len(records) < len(run.records):
+        return None
+    if any(record.kind is RecordKind.RESET and record.version <= run.head.version for record in records):
+        return None
+    return records
 
 
 def missing_record(log: EventLog, partition: str, version: int) -> EventLogError:

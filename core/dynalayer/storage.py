@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import pluggy
 
@@ -18,9 +18,15 @@ from dynalayer.errors import (
 )
 from dynalayer.eventlog.base import MAX_REF_BYTES, SegmentRef
 from dynalayer.hookspecs import Capabilities
-from dynalayer.segments import Segment
+from dynalayer.segments import Segment, SegmentHeader
 from dynalayer.values import Item
 from dynalayer.wording import counted
+
+if TYPE_CHECKING:  # they need pyarrow, which is an extra
+    from pyarrow import RecordBatch
+    from pyarrow.compute import Expression
+
+    from dynalayer.columns import Columns
 
 __all__ = ["Storage"]
 
@@ -71,18 +77,21 @@ class Storage:
             lambda: self._hook.layer_setter(partition=segment.partition, segment=segment),
             Usage(storage_writes=1),
         )
+        return self._stored(ref, segment.header, segment.entries, cursor=cursor, at=at)
+
+    def _stored(self, ref: object, header: SegmentHeader, entries: int, *, cursor: str, at: int) -> SegmentRef:
         if not isinstance(ref, str) or not ref or len(ref.encode()) > MAX_REF_BYTES:
             raise self._named(
                 StorageError(f"the adapter returned no ref of 1 to {MAX_REF_BYTES} bytes but {ref!r:.300}"),
-                segment.partition,
+                header.partition,
             )
         return SegmentRef(
             ref=ref,
-            kind=segment.kind,
-            from_version=segment.from_version,
-            to_version=segment.to_version,
-            entries=segment.entries,
-            name=segment.name,
+            kind=header.kind,
+            from_version=header.from_version,
+            to_version=header.to_version,
+            entries=entries,
+            name=header.name,
             cursor=cursor,
             at=at,
         )
@@ -106,33 +115,54 @@ class Storage:
                 partition,
             )
         if self.capabilities.immutable:
-            expected = (
-                table,
-                partition,
-                named.kind,
-                named.from_version,
-                named.to_version,
-                named.entries,
-                named.name,
-            )
-            found = (
-                segment.table,
-                segment.partition,
-                segment.kind,
-                segment.from_version,
-                segment.to_version,
-                segment.entries,
-                segment.name,
-            )
-            if expected != found:
-                raise self._named(
-                    SegmentCorruptError(
-                        f"the store gave another segment under {named.ref!r} than was stored there: "
-                        f"expected {expected}, found {found}"
-                    ),
-                    partition,
-                )
+            self._check(named, segment.header, segment.entries, table=table, partition=partition)
         return segment
+
+    def _check(self, named: SegmentRef, header: SegmentHeader, entries: int, *, table: str, partition: str) -> None:
+        expected = (table, partition, named.kind, named.from_version, named.to_version, named.name, named.entries)
+        found = (
+            header.table,
+            header.partition,
+            header.kind,
+            header.from_version,
+            header.to_version,
+            header.name,
+            entries,
+        )
+        if expected != found:
+            raise self._named(
+                SegmentCorruptError(
+                    f"the store gave another segment under {named.ref!r} than was stored there: "
+                    f"expected {expected}, found {found}"
+                ),
+                partition,
+            )
+
+    def columns(self, partition: str, named: SegmentRef, *, table: str) -> Columns:
+        """The segment that a head names, opened by columns; errors as `get`, also while its batches are read."""
+        columns = self._call(
+            "open a segment by columns",
+            partition,
+            lambda: self._hook.layer_columns(partition=partition, ref=named.ref),
+            Usage(storage_reads=1),
+        )
+        self._check(named, columns.header, columns.entries, table=table, partition=partition)
+        return _NamedColumns(self, columns)
+
+    def next_batch(self, partition: str, batches: Iterator[RecordBatch]) -> RecordBatch | None:
+        """The next batch of an opened segment; None after the last. Errors as `get`."""
+        return self._call("read a segment by columns", partition, lambda: next(batches, None), Usage())
+
+    def put_columns(self, columns: Columns, *, cursor: str, at: int) -> SegmentRef:
+        """Store a segment given by columns; as `put`."""
+        partition = columns.header.partition
+        ref = self._call(
+            "store a segment by columns",
+            partition,
+            lambda: self._hook.layer_columns_setter(partition=partition, columns=columns),
+            Usage(storage_writes=1),
+        )
+        return self._stored(ref, columns.header, columns.entries, cursor=cursor, at=at)
 
     def fetch(self, partition: str, ref: str) -> Segment:
         """Whatever segment stands under a ref; errors as `get`."""
@@ -148,12 +178,13 @@ class Storage:
             )
         return segment
 
-    def publish(self, partition: str, version: int, items: Mapping[str, Item]) -> None:
-        """Put all items of a partition where other programs read them."""
+    def publish(self, segment: Segment, items: Mapping[str, Item]) -> None:
+        """Put all items of a partition, as they are after a segment, where other programs read them."""
+        partition, origin, version = segment.partition, segment.origin, segment.to_version
         self._call(
             "publish a partition",
             partition,
-            lambda: self._hook.layer_publish(partition=partition, version=version, items=items),
+            lambda: self._hook.layer_publish(partition=partition, origin=origin, version=version, items=items),
             Usage(storage_writes=1),
         )
 
@@ -199,3 +230,30 @@ class Storage:
 
     def _named(self, error: LayerError, partition: str) -> LayerError:
         return error.within(partition=partition, adapter=self.name, distribution=self.distribution)
+
+
+class _NamedColumns:
+    """A segment opened by columns, whose errors are named as those of all calls of the adapter.
+
+    Args:
+        storage: Names them.
+        columns: As the adapter gave it.
+    """
+
+    def __init__(self, storage: Storage, columns: Columns) -> None:
+        self._storage = storage
+        self._columns = columns
+        self.header = columns.header
+        self.schema = columns.schema
+        self.entries = columns.entries
+
+    def batches(
+        self,
+        columns: Sequence[str] | None = None,
+        filter: Expression | None = None,
+    ) -> Iterator[RecordBatch]:
+        """See `Columns`."""
+        partition = self.header.partition
+        batches = self._columns.batches(columns, filter)
+        while (batch := self._storage.next_batch(partition, batches)) is not None:
+            yield batch

@@ -254,7 +254,7 @@ class Syncer:
             # the same: its records are durable.
             items = {} if segment.kind == "base" else self._snapshots.items(partition, head.segments)
             apply_segment(items, segment)
-            self._storage.publish(partition, last.version, items)
+            self._storage.publish(segment, items)
         kept = head.segments if segment.kind == "delta" else ()
         replaced = head.segments[len(kept) :] if self._storage.capabilities.immutable else ()
         moved = Head(

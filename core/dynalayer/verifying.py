@@ -107,6 +107,9 @@ class Verifier:
         for segment in named:
             try:
                 self._storage.get(partition, segment, table=self._log.table)
+                if self._storage.capabilities.columns:
+                    for _ in self._storage.columns(partition, segment, table=self._log.table).batches():
+                        pass
             except LayerError as error:
                 yield Finding(partition, segment.ref, error.message)
 

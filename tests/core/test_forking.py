@@ -132,9 +132,9 @@ def test_a_lock_that_another_thread_held_is_free_in_the_child(table: Table, tmp_
 
 SYNCING = """
 layer = Layer(table="users", events=MemoryEventLog("users"), storage="local:snapshots")
-with Midst(layer._syncing.working()):
+with Midst(layer._runs._syncing.working()):
     print(forked(layer.close))
-    with layer._syncing.working():
+    with layer._runs._syncing.working():
         print(forked(layer.close))
 """
 

@@ -901,10 +901,12 @@ def test_wherever_a_caller_is_interrupted_nobody_waits_forever(make_crowd: Calla
 
 def check_told(crowd: Crowd, partition: str, callers: Mapping[str, Caller], where: str) -> None:
     """Everybody was told the truth: at worst that it is unknown, of what an interrupted one had taken on."""
+    errors = {
+        name: caller.error() for name, caller in callers.items()
+    }  # waits for them: what is stored is looked at last
     stored = Counter(itertools.chain(*crowd.log.stored(partition)))
     assert set(stored.values()) <= {1}, where
-    for name, caller in callers.items():
-        error = caller.error()
+    for name, error in errors.items():
         if error is None:
             assert stored[name] == 1, where
         else:

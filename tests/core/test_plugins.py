@@ -7,7 +7,7 @@ import importlib
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,12 @@ from dynalayer import (
     ClosedError,
     ConfigurationError,
     Event,
+    EventLog,
+    Item,
     Job,
     Layer,
     LayerMeta,
+    MemoryEventLog,
     PartitionMeta,
     PluginError,
     PluginLoadError,
@@ -35,6 +38,7 @@ from dynalayer import (
     hookimpl,
 )
 from dynalayer.plugins import ADAPTERS, PLUGINS, Installed, installed, load
+from dynalayer.testing.faults import WrappedAdapter
 from dynalayer_thread import ThreadRunner
 
 PARTS = ("name", "capabilities", "layer_setter", "layer_getter", "layer_discard", "layer_list")
@@ -367,6 +371,19 @@ def test_a_missing_module_is_told_with_the_extra_that_brings_it(build: Callable[
         build(storage="shelf:x")
     assert "adapter 'shelf' of stranger-shelf 1.2 cannot be loaded: ModuleNotFoundError" in str(caught.value)
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+
+
+def test_of_several_extras_that_bring_a_missing_module_the_one_is_told_that_the_plugin_is_named_after(
+    build: Callable[..., Layer], install: Install
+) -> None:
+    install(
+        "stranger-shelf",
+        "import no_such_oak",
+        requires=["no-such-oak; extra == 'table'", "no-such-oak; extra == 'shelf'", "no-such-oak; extra == 'dev'"],
+        adapters={"shelf-oak": "Shelf"},
+    )
+    with pytest.raises(PluginLoadError, match=r"pip install 'stranger-shelf\[shelf\]'"):
+        build(storage="shelf-oak:x")
 
 
 def test_a_missing_module_that_no_extra_brings_is_named(build: Callable[..., Layer], install: Install) -> None:
@@ -974,6 +991,64 @@ def test_an_error_is_forgotten_after_a_sync_that_did_not_fail(build: Callable[..
 def test_a_strategy_that_cannot_be_called_is_refused(build: Callable[..., Layer], strategy: object) -> None:
     with pytest.raises(ConfigurationError, match="sync_strategy is a function of the layer's meta"):
         build(sync_strategy=strategy)
+
+
+# Publishing
+
+
+class Press(Shelf):
+    """An adapter that publishes."""
+
+    capabilities = Capabilities(publishing=True)
+
+    def __init__(self, log: EventLog) -> None:
+        super().__init__()
+        self.log = log
+        self.published: list[tuple[str, int, list[str]]] = []
+        self.heads: list[int] = []
+        self.jam: Exception | None = None
+
+    @hookimpl
+    def layer_publish(self, partition: str, origin: str, version: int, items: Mapping[str, Item]) -> bool:
+        if self.jam:
+            raise self.jam
+        assert origin == self.log.origin
+        self.published.append((partition, version, sorted(items)))
+        self.heads.append(self.log.head(partition).version)
+        return True
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_sync_publishes_all_items_of_what_it_folds_before_the_head_moves(
+    build: Callable[..., Layer], wrapped: bool
+) -> None:
+    log = MemoryEventLog("users")
+    press = Press(log)
+    layer = build(events=log, storage=WrappedAdapter(press) if wrapped else press)
+    layer.set([put("eu"), put("us")])
+    layer.sync("eu")
+    layer.set([put("eu", "b")])
+    layer.sync("eu")
+    layer.set([{"type": "DELETE", "item": {"pk": "eu", "sk": "a"}}])
+    layer.sync("eu")
+    assert press.published == [("eu", 1, ["a"]), ("eu", 2, ["a", "b"]), ("eu", 3, ["b"])]
+    assert press.heads == [0, 1, 2]
+
+
+def test_what_cannot_be_published_stays_pending_and_is_published_by_the_next_sync(
+    build: Callable[..., Layer],
+) -> None:
+    log = MemoryEventLog("users")
+    press = Press(log)
+    layer = build(events=log, storage=press)
+    layer.set([put("eu")])
+    press.jam = OSError("paper jam")
+    with pytest.raises(StorageError, match="could not publish a partition: OSError: paper jam"):
+        layer.sync()
+    assert (layer.meta().unsynced_total, layer.get("eu")) == (1, [put("eu")["item"]])
+    press.jam = None
+    assert layer.sync().count == 1
+    assert press.published == [("eu", 1, ["a"])]
 
 
 # Runners

@@ -18,7 +18,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from dynalayer.costs import Usage
 from dynalayer.errors import ConfigurationError
@@ -38,6 +38,10 @@ from dynalayer.eventlog.base import (
 )
 from dynalayer.hookspecs import Adapter, hookimpl
 from dynalayer.segments import Segment
+from dynalayer.values import Item
+
+if TYPE_CHECKING:  # it needs pyarrow, which is an extra
+    from dynalayer.columns import Columns
 
 __all__ = [
     "SET_POINTS",
@@ -77,7 +81,15 @@ SYNC_POINTS = _around(
 )
 """Every crash point of a `sync()`, compaction included, about in the order in which they are first reached."""
 
-_HOOKS = ("layer_setter", "layer_getter", "layer_discard", "layer_list")
+_HOOKS = (
+    "layer_setter",
+    "layer_getter",
+    "layer_discard",
+    "layer_list",
+    "layer_columns_setter",
+    "layer_columns",
+    "layer_publish",
+)
 _POINTS = frozenset(_around(*EventLog.__abstractmethods__ - {"origin", "close"}, *_HOOKS))
 
 
@@ -303,6 +315,37 @@ class WrappedAdapter:
     def layer_list(self, partition: str) -> Sequence[str]:
         """See `HookSpecs`."""
         return self.through("layer_list", self._inner.layer_list, partition=partition)
+
+    @hookimpl
+    def layer_columns_setter(self, partition: str, columns: Columns) -> str | None:
+        """See `HookSpecs`. Called only where the inner adapter has columns."""
+        setter: Callable[..., str | None] = _of(self._inner, "layer_columns_setter")
+        return self.through("layer_columns_setter", setter, partition=partition, columns=columns)
+
+    @hookimpl
+    def layer_columns(self, partition: str, ref: str) -> Columns | None:
+        """See `HookSpecs`. Called only where the inner adapter has columns."""
+        opener: Callable[..., Columns | None] = _of(self._inner, "layer_columns")
+        return self.through("layer_columns", opener, partition=partition, ref=ref)
+
+    @hookimpl
+    def layer_publish(self, partition: str, origin: str, version: int, items: Mapping[str, Item]) -> bool | None:
+        """See `HookSpecs`. Called only where the inner adapter publishes."""
+        publish: Callable[..., bool | None] = _of(self._inner, "layer_publish")
+        return self.through("layer_publish", publish, partition=partition, origin=origin, version=version, items=items)
+
+    @hookimpl
+    def layer_closed(self) -> None:
+        """See `HookSpecs`. Never through `through`: what is held is given back whatever happened."""
+        closed: Callable[[], None] | None = getattr(self._inner, "layer_closed", None)
+        if closed is not None:
+            closed()
+
+
+def _of(adapter: Adapter, hook: str) -> Callable[..., Any]:
+    """A hook that not every adapter has."""
+    method: Callable[..., Any] = getattr(adapter, hook)
+    return method
 
 
 class CrashPoints(WrappedLog):

@@ -1,0 +1,171 @@
+"""Files of one fsspec file system: read by ranges, written whole and durably or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import fsspec
+
+from dynalayer import ConfigurationError, DurableFiles, LayerError, PluginLoadError, SegmentMissingError, StorageError
+from dynalayer_parquet.failures import LOCAL, failure
+
+__all__ = ["Store"]
+
+T = TypeVar("T")
+
+
+class Store:
+    """Files below a root.
+
+    Args:
+        protocol: fsspec's name of the file system: `file`, `s3`, `memory`, `gs` …
+        root: The folder, or bucket and prefix, as that file system writes it.
+        options: What fsspec makes the file system with.
+        filesystem: One that the user made, in place of that.
+
+    Raises:
+        PluginLoadError: The file system's package is not installed.
+        ConfigurationError: There is no such file system, or the options are wrong.
+    """
+
+    def __init__(
+        self, protocol: str, root: str, options: Mapping[str, Any], filesystem: fsspec.AbstractFileSystem | None = None
+    ) -> None:
+        self.protocol = protocol
+        self._options = dict(options)
+        self._own = filesystem is None
+        self._process = os.getpid()
+        self._made = self._make() if filesystem is None else filesystem
+        self.root = str(self._made._strip_protocol(root)).rstrip("/")  # noqa: SLF001 -- fsspec has no public word for it
+        # fsspec flushes nothing to the disk.
+        self._local = DurableFiles(Path(self.root)) if protocol in LOCAL else None
+
+    def _make(self) -> fsspec.AbstractFileSystem:
+        try:
+            # Its listings are not remembered: other processes write too.
+            return fsspec.filesystem(self.protocol, use_listings_cache=False, skip_instance_cache=True, **self._options)
+        except ImportError as error:
+            raise PluginLoadError(
+                f"the file system {self.protocol!r} needs a package that is not installed: {error}"
+            ) from error
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"storage: no file system {self.protocol!r} can be made: {error}") from error
+
+    @property
+    def _fs(self) -> fsspec.AbstractFileSystem:
+        if os.getpid() != self._process:
+            if not self._own:
+                raise StorageError(
+                    f"the {self.protocol} file system given was made in another process, whose connections this one "
+                    "must not use; make an adapter with one of its own after the fork"
+                )
+            self._made, self._process = self._make(), os.getpid()
+        return self._made
+
+    def url(self, path: str) -> str:
+        """What people call a file."""
+        return f"{self.protocol}://{path}"
+
+    def read(self, path: str) -> bytes:
+        """A file's bytes, in one request.
+
+        Raises:
+            SegmentMissingError: There is none.
+            StorageError: It cannot be read.
+        """
+        # From 0 on rather than whole: of a whole one s3fs asks the size first.
+        return self._call("read", path, lambda: bytes(self._fs.cat_file(path, start=0)))
+
+    def open(self, path: str) -> io.RawIOBase:
+        """A file to read ranges of; errors as `read`, then and later."""
+        size = int(self._call("read", path, lambda: self._fs.info(path)["size"]))
+        return _Ranges(size, lambda start, end: self._range(path, start, end))
+
+    def _range(self, path: str, start: int, end: int) -> bytes:
+        data = self._call("read", path, lambda: bytes(self._fs.cat_file(path, start=start, end=end)))
+        if len(data) != end - start:
+            raise StorageError(
+                f"{self.url(path)}: asked for {end - start} bytes from {start} on, the store gave {len(data)}; it "
+                "does not keep to ranges, or the file was cut short",
+                retryable=True,
+            )
+        return data
+
+    @contextmanager
+    def written(self, path: str) -> Iterator[IO[bytes]]:
+        """A local file to fill, which is stored under a path, durably, when the block ends well; else nothing is.
+
+        Raises:
+            StorageError: It cannot be stored.
+        """
+        if self._local is not None:
+            with self._reported("write", path), self._local.new(Path(path)) as file:
+                yield file
+            return
+        with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+            yield file
+            file.flush()
+            self._call("write", path, lambda: self._fs.put_file(file.name, path))
+
+    def remove(self, path: str) -> None:
+        """Remove a file, whether or not it is there."""
+        with suppress(SegmentMissingError), self._reported("remove", path):
+            self._fs.rm_file(path)
+
+    def names(self, folder: str, suffix: str) -> list[str]:
+        """Names of a folder's files that end so; none where there is no folder."""
+        with suppress(SegmentMissingError), self._reported("list", folder):
+            if self._local is not None:
+                return self._local.names(Path(folder), suffix)
+            self._fs.invalidate_cache(folder)
+            names = [str(path).rpartition("/")[2] for path in self._fs.ls(folder, detail=False)]
+            return [name for name in names if name.endswith(suffix)]
+        return []
+
+    def _call(self, what: str, path: str, call: Callable[[], T]) -> T:
+        with self._reported(what, path):
+            return call()
+
+    @contextmanager
+    def _reported(self, what: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except LayerError:
+            raise
+        except Exception as error:
+            raise failure(what, self.protocol, path, error) from error
+
+
+class _Ranges(io.RawIOBase):
+    """A file of a known size that is read by ranges."""
+
+    def __init__(self, size: int, read: Callable[[int, int], bytes]) -> None:
+        self._size = size
+        self._read = read
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = self._size - self._position
+        count = left if size is None or size < 0 else min(size, left)
+        data = self._read(self._position, self._position + count) if count > 0 else b""
+        self._position += len(data)
+        return data

@@ -1,0 +1,59 @@
+"""Syncs as they run, from whichever thread: known to `close()`, which waits for them."""
+
+from __future__ import annotations
+
+from dynalayer.counting import operation
+from dynalayer.eventlog.base import EventLog
+from dynalayer.plugins import Observers
+from dynalayer.running import Running
+from dynalayer.states import SyncResult
+from dynalayer.syncing import Syncer
+
+__all__ = ["SyncRuns"]
+
+
+class SyncRuns:
+    """Runs a layer's syncs.
+
+    Args:
+        log: The layer's event log.
+        syncer: Folds.
+        observers: Whom to tell.
+        lag: Seconds by which what a sync of one partition knows beforehand may lag.
+    """
+
+    def __init__(self, log: EventLog, syncer: Syncer, observers: Observers, lag: float) -> None:
+        self._log = log
+        self._syncer = syncer
+        self._observers = observers
+        self._lag = lag
+        self._syncing = Running()
+
+    def wait(self) -> None:
+        """Wait until none runs but this thread's own: one that is cut off would hold leases until they run out."""
+        self._syncing.wait_for_others()
+
+    def run(self, partition: str | None) -> SyncResult:
+        """Sync a partition, or with None all that have pending events.
+
+        Raises:
+            LayerError: As `Layer.sync`.
+        """
+        with self._syncing.working(), operation("sync"):
+            return self._run(partition)
+
+    def _run(self, partition: str | None) -> SyncResult:
+        if partition is None:
+            pending = self._log.pending()
+        else:  # one never heard of stays so
+            state = self._log.partition_state(partition, lag=self._lag)
+            pending = (partition,) if state.version else ()
+        if not pending:
+            self._syncer.expire()
+            return SyncResult(0, locked=False)
+        result, error = self._syncer.sync(pending)
+        if result.count:
+            self._observers.synced(result)
+        if error is not None:
+            raise error
+        return result
