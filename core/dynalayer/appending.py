@@ -96,9 +96,13 @@ class Appender:
     def _draft(self, partition: str, changes: list[Change], nonce: str, at: int) -> Draft:
         payload = pack(changes)
         if len(payload) > self._log.record_limit:
+            if len(changes) == 1:
+                what = "the one event for a partition takes"
+                way_out = "an event is never split: keep what is large elsewhere, and its address in the item"
+            else:
+                what, way_out = f"the {len(changes)} events for one partition take", "give them in several"
             raise InvalidInputError(
-                f"the {len(changes)} events for one partition take {len(payload)} bytes packed; one set() may have "
-                f"{self._log.record_limit}: give them in several",
+                f"{what} {len(payload)} bytes packed; one set() may have {self._log.record_limit}: {way_out}",
                 operation="set",
                 partition=partition,
             )

@@ -12,9 +12,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from dynalayer.errors import ConfigurationError
+from dynalayer.errors import ConfigurationError, InvalidInputError
 
-__all__ = ["Cost", "Prices", "Request", "Usage"]
+__all__ = ["Cost", "Prices", "Request", "Usage", "check_prices"]
 
 _MILLION = 1_000_000
 
@@ -92,11 +92,13 @@ class Prices:
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
         """Prices from a table of field names to values; what it leaves out has its default.
 
+        Where it names a currency or a region it gives all four figures: the defaults are of another.
+
         Args:
             mapping: The table. `as_of` may also be a date, as TOML has them.
 
         Raises:
-            ConfigurationError: A key is unknown, or its value is not what it should be; names the key.
+            ConfigurationError: A key is unknown or missing, or its value is not what it should be; names the key.
         """
         if not isinstance(mapping, Mapping):
             raise _refusal("it is a table of field names to values", mapping)
@@ -106,7 +108,15 @@ class Prices:
         given = dict(mapping)
         if isinstance(given.get("as_of"), date):
             given["as_of"] = given["as_of"].isoformat()
-        return cls(**given)
+        prices = cls(**given)
+        missing = [key for key in _PRICES if key not in given]
+        label = next((key for key in ("currency", "region") if key in given), None)
+        if label is not None and missing:
+            raise ConfigurationError(
+                f"the price table names a {label}, {given[label]!r:.50}, and leaves out {', '.join(missing)}, whose "
+                "defaults are in USD and of us-east-1; give all four figures"
+            )
+        return prices
 
     @classmethod
     def from_toml(cls, path: str | PathLike[str]) -> Self:
@@ -146,6 +156,20 @@ _KNOWN = f"its keys are {', '.join(_KEYS)}"
 
 def _refusal(rule: str, value: object) -> ConfigurationError:
     return ConfigurationError(f"in the price table {rule}, not {value!r:.100}; {_KNOWN}")
+
+
+def check_prices(prices: object) -> Prices:
+    """Prices as they were given.
+
+    Raises:
+        InvalidInputError: They are none; says how to make them.
+    """
+    if not isinstance(prices, Prices):
+        raise InvalidInputError(
+            f"prices={prices!r:.100} is no Prices; Prices.from_toml(path) makes them of a file, "
+            "Prices.from_mapping(mapping) of a dict"
+        )
+    return prices
 
 
 # What an explanation tells

@@ -251,9 +251,22 @@ def _results(entries: Sequence[_Entry]) -> tuple[Appended, ...]:
             cause = entry.result.cause
             if isinstance(cause, ClosedError) and set(outcomes.values()) == {"not written"}:
                 raise ClosedError(cause.message) from cause
-            message = cause.message if isinstance(cause, LayerError) else f"{type(cause).__name__}: {cause}"
+            message = cause.message if isinstance(cause, LayerError) else _broken_off(cause)
             retryable = isinstance(cause, LayerError) and cause.retryable
             raise AppendError(
                 message, outcomes=outcomes, retryable=retryable and set(outcomes.values()) == {"not written"}
             ) from cause
     return tuple(entry.result for entry in entries if isinstance(entry.result, Appended))
+
+
+def _broken_off(cause: BaseException) -> str:
+    """What is told to those whose changes another thread was appending.
+
+    They do not look for themselves: what was sent and is not there may still arrive, so that only what is there could
+    be told apart, at the cost of a read in each thread while the process, as a rule, is being ended.
+    """
+    told = f"{type(cause).__name__}: {cause}".removesuffix(": ")
+    return (
+        f"the thread that appended these changes with its own was broken off ({told}); see in history() whether they "
+        "are there before setting them again"
+    )

@@ -10,7 +10,7 @@ from dynalayer import clock as clocks
 from dynalayer.appending import TTL, Appender, check_ttl
 from dynalayer.asof import At, Historian
 from dynalayer.clock import Clock
-from dynalayer.costs import Prices, Usage
+from dynalayer.costs import Prices, Usage, check_prices
 from dynalayer.counting import operation
 from dynalayer.errors import ClosedError, InvalidInputError, LayerError
 from dynalayer.eventlog.base import EventLog
@@ -356,13 +356,15 @@ class Layer:
             prices: What is paid; left out, on-demand prices in US East (N. Virginia).
 
         Raises:
+            InvalidInputError: `prices` are none.
             LayerError: As `get`.
         """
         self._check_open()
         check_partition(partition)
+        prices = check_prices(Prices() if prices is None else prices)
         try:
             with operation("explain"):
-                return self._explainer.explain(partition, prices or Prices())
+                return self._explainer.explain(partition, prices)
         except LayerError as error:
             raise error.within(operation="explain", partition=partition)  # noqa: B904 -- the same error
 
@@ -383,6 +385,7 @@ class Layer:
         Closing twice is as closing once.
         """
         if not self._closed:
+            self._trigger.close()
             self._observers.closed()
             self._closed = True
             self._runs.wait()

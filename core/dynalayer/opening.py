@@ -12,6 +12,7 @@ from dynalayer.errors import ConfigurationError, LayerError, PluginError
 from dynalayer.eventlog.base import EventLog
 from dynalayer.eventlog.memory import MemoryEventLog
 from dynalayer.eventlog.sqlite import SQLiteEventLog
+from dynalayer.events import check_table
 from dynalayer.hookspecs import Adapter, Capabilities, Wrapper
 from dynalayer.optional import need
 from dynalayer.plugins import ADAPTERS, load, register
@@ -77,9 +78,10 @@ def open_event_log(events: str | EventLog, table: str, *, create: bool = True) -
         create: Whether it may be made; else one that is not there is an error.
 
     Raises:
-        ConfigurationError: The URL is wrong, or the log is another table's.
+        ConfigurationError: The URL is wrong, the table's name is none, or the log is another table's.
         EventLogError: It cannot be opened.
     """
+    check_table(table)
     if isinstance(events, str):
         url = URL.parse(events, what="events")
         if url.scheme not in _EVENT_LOGS:

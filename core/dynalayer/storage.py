@@ -20,6 +20,7 @@ from dynalayer.eventlog.base import MAX_REF_BYTES, SegmentRef
 from dynalayer.hookspecs import Capabilities
 from dynalayer.segments import Segment, SegmentHeader
 from dynalayer.values import Item
+from dynalayer.wording import counted
 
 if TYPE_CHECKING:  # they need pyarrow, which is an extra
     from pyarrow import RecordBatch
@@ -107,8 +108,9 @@ class Storage:
         if not self.capabilities.immutable and named.entries and not segment.items:
             raise self._named(
                 SegmentMissingError(
-                    f"the getter gave nothing for a partition that has {named.entries} items; if it swallows its "
-                    "errors let it raise them, and if what it reads is lost, rebuild it from the source table"
+                    f"the getter gave nothing for a partition that has {counted(named.entries, 'item')}; if it "
+                    "swallows its errors let it raise them, and if what it reads is lost, rebuild it from the "
+                    "source table"
                 ),
                 partition,
             )

@@ -7,6 +7,7 @@ from typing import Literal
 
 import pluggy
 
+from dynalayer.errors import ClosedError
 from dynalayer.forking import Lock, renew_in_child
 from dynalayer.plugins import Observers
 from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
@@ -32,7 +33,12 @@ class Trigger:
         self.error: str | None = None
         self._lock = Lock()
         self._waiting: set[str | None] = set()
+        self._closing = False
         renew_in_child(self)
+
+    def close(self) -> None:
+        """Ask no more strategies: the layer is closing, and what that cuts off is no failure."""
+        self._closing = True
 
     def renew(self) -> None:
         """Forget the jobs that wait: a forked child has no part in those of its parent."""
@@ -45,7 +51,7 @@ class Trigger:
         partition_meta: Callable[[str], PartitionMeta],
     ) -> None:
         """Ask the strategies about the partitions just written, and start what they say."""
-        if not self._hook.layer_strategy.get_hookimpls():
+        if self._closing or not self._hook.layer_strategy.get_hookimpls():
             return
         try:
             wanted = self._wanted(partitions, meta, partition_meta)
@@ -102,5 +108,7 @@ class Trigger:
             job()
 
     def _fail(self, operation: str, error: Exception) -> None:
+        if self._closing and isinstance(error, ClosedError):
+            return  # what it would have folded is pending still
         self.error = f"{operation}: {error}"
         self._observers.failed(operation, error)

@@ -65,6 +65,11 @@ class URL:
             )
         location, _, query = match["rest"].partition("?")
         authority = re.split("[/?]", unquote(location)[2:], maxsplit=1)[0] if location.startswith("//") else ""
+        if match["scheme"].lower() == "arn" or authority.startswith("arn:"):
+            raise ConfigurationError(
+                f"{what} is given an ARN, and takes a URL with a plain name; for a DynamoDB table write "
+                "dynamodb://TABLE?region=REGION"
+            )
         if not _AUTHORITY.fullmatch(authority):
             raise ConfigurationError(
                 f"what stands after // in the URL given as {what} is no host and port; if it holds credentials leave "

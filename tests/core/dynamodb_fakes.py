@@ -239,7 +239,9 @@ class Table:
 
     def open(self, table: str = "users", **options: Any) -> DynamoDBEventLog:
         """A log over this wire, closed at the end; with `client=None` one that makes its own client."""
-        given = {"client": self.client, "region": servers.REGION, "endpoint_url": self.url, **options}
+        given: dict[str, Any] = {"client": self.client, **options}
+        if given["client"] is None:
+            given = {"region": servers.REGION, "endpoint_url": self.url, **given}
         return self._open.enter_context(DynamoDBEventLog(self.name, table, **given))
 
     def another(self, table: str = "users", **options: Any) -> DynamoDBEventLog:
@@ -318,7 +320,7 @@ def draft(nonce: str, partition: str = "eu", *, payload: bytes = b"events", **mo
     return Draft(partition=partition, nonce=nonce, payload=payload, **given)
 
 
-def append(log: DynamoDBEventLog, nonce: str, partition: str = "eu", **more: Any) -> int:
+def append(log: EventLog, nonce: str, partition: str = "eu", **more: Any) -> int:
     """Append a record; its version."""
     (appended,) = log.append([draft(nonce, partition, **more)])
     return appended.version
@@ -359,10 +361,14 @@ def folds(
 
 @dataclass
 class Clocks:
-    """Stands for the module `time` where the log looks at its clocks. The test moves them; nobody waits."""
+    """Stands for the module `time` where the log looks at its clocks. The test moves them; nobody waits.
+
+    `awake` alone stands still while a machine sleeps.
+    """
 
     boot: float = 50_000.0
     wall: float = 1_800_000_000.0
+    awake: float = 20_000.0
     waits: list[float] = field(default_factory=list)
 
     def clock_gettime(self, which: int) -> float:
@@ -372,7 +378,7 @@ class Clocks:
         return self.wall
 
     def monotonic(self) -> float:
-        return self.boot
+        return self.awake
 
     def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -380,3 +386,4 @@ class Clocks:
     def advance(self, seconds: float) -> None:
         self.boot += seconds
         self.wall += seconds
+        self.awake += seconds

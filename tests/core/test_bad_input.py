@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import random
 import sqlite3
 import types
 from collections.abc import Callable, Iterator
@@ -204,6 +205,9 @@ def test_events_too_large_for_one_set_are_refused_before_anything_is_written() -
             layer.set([put("eu"), *large])
         assert "1000: give them in several" in str(caught.value)
         assert (caught.value.operation, caught.value.partition) == ("set", "us")
+        noise = random.Random(1).randbytes(2000)
+        with pytest.raises(InvalidInputError, match=r"the one event for a partition takes .* an event is never split"):
+            layer.set([put("eu"), put("us", x=noise)])
         assert layer.partitions() == []
         assert layer.meta().loaded is False
 
@@ -415,6 +419,12 @@ def test_a_partition_that_is_no_text_cannot_be_worked_on(world: World, partition
     ]
     for call in calls:
         assert "a partition is text" in str(refusal(world, call, InvalidInputError))
+
+
+@pytest.mark.parametrize("prices", [{"currency": "EUR"}, {}, "prices.toml", 0.125], ids=str)
+def test_prices_that_are_none_are_refused_with_the_ways_to_make_them(world: World, prices: Any) -> None:
+    error = refusal(world, lambda: world.layer.explain("eu", prices=prices), InvalidInputError)
+    assert f"prices={prices!r} is no Prices; Prices.from_toml(path)" in str(error)
 
 
 def test_a_partition_that_is_too_long_is_refused_everywhere(world: World) -> None:

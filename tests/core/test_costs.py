@@ -350,24 +350,35 @@ def test_requests_to_storage_cost_what_the_price_table_says() -> None:
 
 def test_a_table_of_prices_overrides_what_it_names_and_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "prices.toml"
-    file.write_text('region = "eu-west-2"\nas_of = 2026-11-01\nwrite_million = 1\n', encoding="utf-8")
-    expected = Prices(region="eu-west-2", as_of="2026-11-01", write_million=1)
+    file.write_text("as_of = 2026-11-01\nwrite_million = 1\n", encoding="utf-8")
+    expected = Prices(as_of="2026-11-01", write_million=1)
     assert Prices.from_toml(file) == Prices.from_toml(str(file)) == expected
     assert Prices.from_mapping({}) == Prices()
 
 
+FIGURES = ("read_million", "write_million", "storage_read", "storage_write")
+
+
+@pytest.mark.parametrize("label", [{"currency": "EUR"}, {"region": "eu-west-1"}, {"currency": "USD"}], ids=str)
+@pytest.mark.parametrize("missing", FIGURES)
+def test_a_currency_or_a_region_without_all_figures_is_refused(label: dict[str, str], missing: str) -> None:
+    whole = label | dict.fromkeys(FIGURES, 1.0)
+    assert Prices.from_mapping(whole).read_million == 1
+    del whole[missing]
+    with pytest.raises(ConfigurationError, match=rf"names a \w+, '[\w-]+', and leaves out {missing}, .*all four"):
+        Prices.from_mapping(whole)
+
+
+a_price: st.SearchStrategy[Any] = st.one_of(st.floats(0, allow_infinity=False), st.integers(0, 10**9))
+a_day: dict[str, st.SearchStrategy[Any]] = {"as_of": st.one_of(st.text(), st.dates())}
+
+
 @given(
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "currency": st.text(),
-            "region": st.text(),
-            "as_of": st.one_of(st.text(), st.dates()),
-            **dict.fromkeys(
-                ("read_million", "write_million", "storage_read", "storage_write"),
-                st.one_of(st.floats(0, allow_infinity=False), st.integers(0, 10**9)),
-            ),
-        },
+    st.one_of(
+        st.fixed_dictionaries({}, optional=dict.fromkeys(FIGURES, a_price) | a_day),
+        st.fixed_dictionaries(
+            dict.fromkeys(FIGURES, a_price), optional=dict.fromkeys(("currency", "region"), st.text()) | a_day
+        ),
     )
 )
 def test_every_price_that_is_one_is_taken_as_it_is(table: dict[str, Any]) -> None:
@@ -377,7 +388,7 @@ def test_every_price_that_is_one_is_taken_as_it_is(table: dict[str, Any]) -> Non
     }
 
 
-@pytest.mark.parametrize("key", ["read_million", "write_million", "storage_read", "storage_write"])
+@pytest.mark.parametrize("key", FIGURES)
 @pytest.mark.parametrize("value", ["1", True, None, -0.1, -1, math.nan, math.inf, 10**400, [1]], ids=label)
 def test_a_price_that_is_none_is_refused_by_its_key(key: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=rf"{key} is the price of .*a number of at least 0, not ") as caught:

@@ -533,7 +533,7 @@ def test_a_retry_more_than_an_hour_after_the_tail_was_read_begins_anew(
     def meanwhile() -> None:
         append(other, "b")
         fold_and_expire(other, table)
-        clocks.advance(HOUR + 1)
+        leap(clocks, "boot", HOUR + 1)
 
     table.wire.plan(operation, after(meanwhile, refuses("ThrottlingException")))
     assert append(log, "c", payload=payload(operation)) == 3
@@ -813,7 +813,7 @@ DENIED = [
     (refuses("InvalidSignatureException", "Signature expired"), "clock is off"),
     (refuses("AccessDeniedException", "User is not authorized"), "needs dynamodb:{right}"),
     (without_credentials, "in its own chain: environment, profile, role"),
-    (refuses("ResourceNotFoundException", "Requested resource not found"), "create-table dynamodb://"),
+    (refuses("ResourceNotFoundException", "Requested resource not found"), "`dynalayer create-table 'dynamodb://"),
 ]
 
 

@@ -18,6 +18,7 @@ import pytest
 
 import servers
 from dynalayer import (
+    AppendError,
     ClosedError,
     DynamoDBEventLog,
     EventLogError,
@@ -224,6 +225,38 @@ def test_pending_records_are_spread_over_the_shards_a_partition_in_one(table: Ta
     assert max(Counter(shards.values()).values()) < 12
     assert log.pending() == tuple(sorted(partitions))
     assert {record.cursor for record in log.read("p1", 0).records} == {INITIAL}
+
+
+def test_a_number_of_shards_is_noted_once_before_the_first_record_and_never_by_who_only_reads(table: Table) -> None:
+    append(table.another(), "a")
+    before = table.rows(None)
+    reader = table.open(pending_shards=64)
+    assert len(reader.read("eu", 0).records) == 1
+    assert reader.partitions() == reader.pending() == ("eu",)
+    assert reader.layer_state().appended == 1
+    assert "UpdateItem" not in table.wire.operations()
+    assert table.rows(None) == before
+    log = table.open(pending_shards=16)
+    table.wire.operations()
+    for nonce in "bc":
+        append(log, nonce)
+    assert table.wire.operations() == ["UpdateItem", "Query", "PutItem", "PutItem"]
+    assert table.rows(None)[rows.META_KEY]["shards"] == {"NS": ["16"]}
+    append(table.open(pending_shards=16), "d")
+    assert "UpdateItem" not in table.wire.operations()
+
+
+def test_where_the_number_of_shards_cannot_be_noted_no_record_is_put_and_the_next_set_notes_it(table: Table) -> None:
+    log = table.open(pending_shards=4)
+    table.wire.operations()
+    table.wire.plan("UpdateItem", DENIED)
+    with pytest.raises(AppendError, match="needs dynamodb:UpdateItem") as caught:
+        log.append([draft("a", "eu"), draft("a", "us")])
+    assert caught.value.outcomes == {"eu": "not written", "us": "not written"}
+    assert table.wire.operations() == ["UpdateItem"]
+    table.wire.plan("UpdateItem", lost_answer)
+    assert append(log, "a") == 1
+    assert table.rows(None)[rows.META_KEY]["shards"] == {"NS": ["4"]}
 
 
 def test_layers_with_different_numbers_of_shards_see_each_others_pending_partitions(table: Table) -> None:

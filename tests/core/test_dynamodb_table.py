@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -354,7 +355,7 @@ def test_a_global_table_is_refused_with_the_way_out(place: Place, what: str) -> 
         "after-call.dynamodb.DescribeTable", lambda parsed, **_: parsed["Table"].update(told)
     )
     for call in (
-        lambda: create_table(place.events, client=place.client),
+        lambda: create_table(f"dynamodb://{place.name}", client=place.client),
         lambda: DynamoDBEventLog(place.name, "users", client=place.client),
     ):
         with pytest.raises(LayoutError, match=f"it is a global table, and .*{why}; remove its replicas"):
@@ -414,7 +415,9 @@ def test_an_index_that_is_still_being_made_is_refused(place: Place) -> None:
 def test_a_table_that_is_not_there_is_an_error_that_says_how_to_make_it(each: Place, tmp_path: Path) -> None:
     with pytest.raises(EventLogError) as caught:
         each.layer(tmp_path)
-    assert f"'dynalayer create-table dynamodb://{each.name}' makes the table" in caught.value.message
+    where = f"dynamodb://{each.name}?region={servers.REGION}&endpoint_url={each.url}"
+    assert "if it is in another region name that" in caught.value.message
+    assert f"`dynalayer create-table '{where}'` makes it" in caught.value.message
     assert not caught.value.retryable
     assert each.name not in each.client.list_tables()["TableNames"]
 
@@ -515,6 +518,12 @@ BAD_URLS = {
     "dynamodb://events?endpoint_url=http:127.0.0.1": "endpoint_url is a URL",
     "dynamodb://events?endpoint_url=http://&region=us-east-1": "dynamodb://events",
     "dynamodb://events?region=no%20region": "dynamodb://events",
+    "dynamodb://events?region=": "region='' is no region",
+    "dynamodb://events#new": "# and what follows it mean nothing",
+    "dynamodb://events#new?region=us-east-1": "# and what follows it mean nothing",
+    "dynamodb://events?region=us-east-1#new": "# and what follows it mean nothing",
+    "dynamodb://arn:aws:dynamodb:us-east-1:123456789012:table/events": "is given an ARN",
+    "arn:aws:dynamodb:us-east-1:123456789012:table/events": "write dynamodb://TABLE?region=REGION",
 }
 
 
@@ -523,9 +532,8 @@ def test_a_url_that_is_wrong_is_refused_with_what_is_right(aws_environment: None
     with pytest.raises(ConfigurationError) as caught:
         open_event_log(url, "users")
     assert BAD_URLS[url] in caught.value.message
-    if "pending_shards" not in url:
-        with pytest.raises(ConfigurationError):
-            create_table(url)
+    with pytest.raises(ConfigurationError, match=re.escape(BAD_URLS[url])):
+        create_table(url)
 
 
 @pytest.mark.parametrize(
@@ -549,6 +557,49 @@ def test_a_secret_in_a_url_is_refused_and_never_repeated(aws_environment: None, 
         while error is not None:
             assert "hunter2" not in f"{error} {error!r}"
             error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"name": "ev ents"}, "3 to 255 of A-Z"),
+        ({"name": 5}, "3 to 255 of A-Z"),
+        ({"table": "us ers"}, "'us ers' is no table name"),
+        ({"region": 5}, "region=5 is no region"),
+        ({"region": ""}, "region='' is no region"),
+        ({"endpoint_url": 5}, "endpoint_url is a URL"),
+        ({"endpoint_url": "http://me:hunter2@127.0.0.1:1"}, "leave them out"),
+        ({"client": 5}, "client is a builtins.int, and no low-level client of DynamoDB"),
+        ({"client": "resource"}, "a resource has one in resource.meta.client"),
+        ({"client": "s3"}, "client is a botocore.client.S3, and no low-level client"),
+        ({"client": "dynamodb", "region": servers.REGION}, "has its region already"),
+        ({"client": "dynamodb", "endpoint_url": "http://127.0.0.1:1"}, "has its endpoint_url already"),
+    ],
+    ids=str,
+)
+def test_an_argument_that_is_wrong_is_refused_by_its_name(
+    aws_environment: None, wrong: dict[str, Any], said: str
+) -> None:
+    session = servers.session()
+    clients: dict[Any, Any] = {
+        "resource": session.resource("dynamodb", region_name=servers.REGION),
+        "s3": session.client("s3", region_name=servers.REGION),
+        "dynamodb": session.client("dynamodb", region_name=servers.REGION),
+    }
+    given = {"name": "events", "table": "users", **wrong}
+    if "client" in given:
+        given["client"] = clients.get(given["client"], given["client"])
+    with pytest.raises(ConfigurationError) as caught:
+        DynamoDBEventLog(**given)
+    assert said in caught.value.message
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_client_of_ones_own_makes_a_table_where_the_url_names_no_other_place(aws_environment: None) -> None:
+    client = servers.session().client("dynamodb", region_name=servers.REGION)
+    for option in ("region=us-east-1", "endpoint_url=http://127.0.0.1:1"):
+        with pytest.raises(ConfigurationError, match="not both"):
+            create_table(f"dynamodb://events?{option}", client=client)
 
 
 @pytest.mark.parametrize("shards", [0, 65, True, 1.0, "4", None])
@@ -583,6 +634,7 @@ def test_a_url_opens_a_log_with_its_options(place: Place) -> None:
         assert log.location == f"dynamodb://{place.name}"
         assert repr(log) == f"DynamoDBEventLog('{place.name}', table='users')"
         assert log.record_limit == 4_000_000
+        append(log, "a")
     meta: Any = place.client.get_item(TableName=place.name, Key=rows.key_of("__users__", "__meta__"))
     assert meta["Item"]["shards"] == {"NS": ["4"]}
 

@@ -761,9 +761,14 @@ def test_the_same_seed_brings_the_same_faults_and_another_others(moto_server: st
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"throttle": 1.1}, {"lost_answer": -0.1}, {"lateness": -1}, {"index_lag": float("inf")}]
+    "wrong",
+    [
+        *({"throttle": 1.1}, {"lost_answer": -0.1}, {"lateness": -1}, {"index_lag": float("inf")}),
+        *({"lost_answer": "x"}, {"throttle": None}, {"lost_request": True}, {"lateness": "1"}),
+    ],
+    ids=str,
 )
-def test_faults_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
+def test_faults_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         Faults(**wrong)
     with pytest.raises(ConfigurationError):

@@ -590,7 +590,8 @@ def test_what_nobody_expected_reaches_who_appended_and_the_others_are_told_that_
         assert other.failed().outcomes == {"eu": "unknown"}
         assert other.failed().__cause__ is error
         assert not other.failed().retryable
-        assert getattr(error, "message", type(error).__name__) in other.failed().message
+        told = f"with its own was broken off ({type(error).__name__}{f': {error}' if str(error) else ''}); see in"
+        assert told in other.failed().message
     crowd.log.let_go()
     assert later.version() == 2
     assert crowd.log.stored() == [["a"], ["e"]]

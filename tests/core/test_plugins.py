@@ -1161,6 +1161,51 @@ def test_closing_the_layer_lets_background_syncs_finish(build: Callable[..., Lay
     assert not [thread for thread in threading.enumerate() if thread.ident in gated.threads]
 
 
+@pytest.mark.parametrize("runner", ["thread", None])
+def test_a_close_beside_a_set_leaves_what_its_strategy_asks_for_pending_and_reports_no_failure(
+    build: Callable[..., Layer], caplog: pytest.LogCaptureFixture, runner: str | None
+) -> None:
+    """The set of another thread has appended when the layer closes; its runner, or its log, refuses then."""
+    asked, gate, watcher = threading.Event(), threading.Event(), Watcher()
+
+    def strategy(meta: LayerMeta) -> bool:
+        asked.set()
+        assert gate.wait(PATIENCE)
+        return True
+
+    layer = build(sync_strategy=strategy, background_runner=runner, plugins=[watcher])
+    events: list[Event] = []
+    setting = threading.Thread(target=lambda: events.extend(layer.set([put()])))
+    setting.start()
+    assert asked.wait(PATIENCE)
+    layer.close()
+    gate.set()
+    setting.join()
+    assert [event.version for event in events] == [1]
+    assert (watcher.of("failed"), caplog.messages) == ([], [])
+
+
+def test_a_closing_layer_asks_no_strategy_of_what_is_set_meanwhile(
+    build: Callable[..., Layer], caplog: pytest.LogCaptureFixture
+) -> None:
+    closing, gate, asked = threading.Event(), threading.Event(), list[LayerMeta]()
+
+    class Slow:
+        @hookimpl
+        def layer_closed(self) -> None:
+            closing.set()
+            assert gate.wait(PATIENCE)
+
+    layer = build(sync_strategy=asked.append, background_runner="thread", plugins=[Slow()])
+    thread = threading.Thread(target=layer.close)
+    thread.start()
+    assert closing.wait(PATIENCE)
+    assert layer.set([put()])[0].version == 1
+    gate.set()
+    thread.join()
+    assert (asked, caplog.messages) == ([], [])
+
+
 def test_closing_a_layer_whose_thread_never_ran_returns(build: Callable[..., Layer]) -> None:
     build(background_runner="thread").close()
 

@@ -57,7 +57,7 @@ def put(identifier: str, **item: Any) -> dict[str, Any]:
 
 def test_what_is_imported_is_got_back_with_its_types(program: Program) -> None:
     item = {"price": {"$decimal": "1.50"}, "big": 10**37, "raw": {"$bytes": "aGk="}, "tags": {"$set": ["a", "b"]}}
-    assert program.good("import", "-", stdin=lines(put("x", **item))) == "1 events taken, in 1 partitions\n"
+    assert program.good("import", "-", stdin=lines(put("x", **item))) == "1 event taken, in 1 partition\n"
     assert json.loads(program.good("get")) == item | {"big": {"$int": str(10**37)}}
     with Layer(table="items", events=f"sqlite:///{program.folder}/.dynalayer/events.db") as layer:
         (kept,) = layer.get()
@@ -97,6 +97,14 @@ def test_status_counts_what_is_pending_and_folded(program: Program) -> None:
     counts = json.loads(program.good("status", "--json"))
     assert (counts["synced_total"], counts["unsynced_total"], counts["synced_times"]) == (2, 1, 1)
     assert json.loads(program.good("status", "eu", "--json"))["unsynced_total"] == 1
+
+
+def test_one_is_told_in_the_singular_and_others_in_the_plural(program: Program) -> None:
+    program.good("import", "-", "--sync", stdin=lines(put("x")))
+    assert "1 event in 1 partition, 0 of them pending\nsynced 1 time; last" in program.good("status")
+    assert program.good("verify") == "1 partition, 1 segment and 1 record read; 0 wrong\n"
+    program.good("import", "-", "--sync", stdin=lines(put("x"), {"partition": "eu", **put("z")}))
+    assert "3 events in 2 partitions, 0 of them pending\nsynced 2 times; last" in program.good("status")
 
 
 def test_a_broken_line_is_named_and_what_stands_before_it_is_taken(program: Program) -> None:
@@ -159,6 +167,8 @@ def test_reading_commands_make_no_event_log(program: Program) -> None:
     assert list(program.folder.iterdir()) == []
     program.good("import", "-", stdin=lines(put("x")))
     assert "no layer of table 'other'; it has: items" in program.bad("get", "--table", "other")
+    for command in ("get", "history", "status", "sync", "verify", "vacuum", "explain"):
+        assert "table='us ers' is no table name" in program.bad(command, "--table", "us ers")
 
 
 def test_what_is_not_there_is_told_with_what_is(program: Program) -> None:
@@ -174,6 +184,22 @@ def test_what_is_not_there_is_told_with_what_is(program: Program) -> None:
     assert "credentials" in error
     assert "secret" not in error
     assert "three or four slashes" in program.bad("status", "--events", "sqlite:events.db")
+
+
+def test_explain_says_that_a_log_is_not_paid_by_request_and_that_a_partition_has_no_events(program: Program) -> None:
+    program.good("import", "-", stdin=lines(put("x", n=1)))
+    told = program.good("explain")
+    assert "the event log is not paid by request" in told
+    assert "append" not in told
+    assert "0 read units" not in told.partition("sync: ")[0]
+    assert "1 x Query" in told
+    program.good("sync")
+    assert "1 x layer_getter" in program.good("explain")
+    told = program.good("explain", "nosuch")
+    assert told == (
+        "partition nosuch: 0 items of 0 bytes; 0 segments, 0 records pending\n"
+        "no event of it is known yet; what it costs depends on what is set\n"
+    )
 
 
 def test_a_corrupt_segment_is_found_by_verify_and_named_by_get(program: Program) -> None:

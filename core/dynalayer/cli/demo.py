@@ -14,7 +14,9 @@ import click
 from dynalayer.cli.looking import show_status
 from dynalayer.cli.options import reported
 from dynalayer.cli.taking import Importer
+from dynalayer.events import EventReader
 from dynalayer.layer import Layer
+from dynalayer.wording import counted
 
 __all__ = ["demo"]
 
@@ -56,7 +58,7 @@ def demo(keep: Path | None) -> None:
 
 def _run(layer: Layer) -> None:
     with _EVENTS.open("rb") as file:
-        importer = Importer(layer, "demo.jsonl.gz", frozenset(), size=100)
+        importer = Importer(layer, EventReader("files", "path", "dir"), "demo.jsonl.gz", frozenset(), size=100)
         importer.take(file)
     _say(f"1. {importer.taken} changes of {len(importer.partitions)} folders of a public repository went in")
     _counts(layer)
@@ -94,4 +96,6 @@ def _say(text: str) -> None:
 
 def _counts(layer: Layer) -> None:
     meta = layer.meta()
-    click.echo(f"   pending {meta.unsynced_total}, folded {meta.synced_total}, synced {meta.synced_times} times")
+    click.echo(
+        f"   pending {meta.unsynced_total}, folded {meta.synced_total}, synced {counted(meta.synced_times, 'time')}"
+    )

@@ -10,6 +10,7 @@ import click
 from dynalayer.cli.options import event_line, item_line, layer_options, opened, print_json
 from dynalayer.costs import Prices, Usage
 from dynalayer.states import PartitionMeta
+from dynalayer.wording import counted
 
 __all__ = ["explain", "get", "history", "show_status", "status"]
 
@@ -78,9 +79,10 @@ def status(partition: str | None, table: str, events: str, storage: str, *, as_j
         names = layer.partitions() if partition is None else [partition]
         if partition is None:
             meta = layer.meta()
-            click.echo(f"table {layer.table}: {meta.synced_total + meta.unsynced_total:,} events", nl=False)
-            click.echo(f" in {len(names):,} partitions, {meta.unsynced_total:,} of them pending")
-            click.echo(f"synced {meta.synced_times:,} times; last cursor {meta.cursor}")
+            events = counted(meta.synced_total + meta.unsynced_total, "event")
+            click.echo(f"table {layer.table}: {events} in {counted(len(names), 'partition')}", nl=False)
+            click.echo(f", {meta.unsynced_total:,} of them pending")
+            click.echo(f"synced {counted(meta.synced_times, 'time')}; last cursor {meta.cursor}")
         show_status([layer.meta(name) for name in names])
         _show_usage(layer.usage().values())
 
@@ -89,12 +91,11 @@ def _show_usage(usages: Iterable[Usage]) -> None:
     """Print what this command requested, where it is paid by request."""
     usage = sum(usages, Usage())
     if usage.requests:
-        click.echo(f"this command: {usage.requests:,} requests, {_units(usage)}")
+        click.echo(f"this command: {counted(usage.requests, 'request')}, {_units(usage)}")
 
 
 def _units(usage: Usage) -> str:
-    read, written = (f"{units:,.1f}".removesuffix(".0") for units in (usage.read_units, usage.write_units))
-    return f"{read} read units, {written} write units"
+    return f"{counted(usage.read_units, 'read unit')}, {counted(usage.write_units, 'write unit')}"
 
 
 @click.command()
@@ -113,9 +114,15 @@ def explain(partition: str, table: str, events: str, storage: str, price_table: 
     if as_json:
         print_json(explained)
         return
-    click.echo(f"partition {_shown(partition)}: {explained.items:,} items of {explained.item_bytes:,} bytes;", nl=False)
-    click.echo(f" {explained.segments:,} segments, {explained.pending:,} records pending")
+    items = f"{counted(explained.items, 'item')} of {counted(explained.item_bytes, 'byte')}"
+    stored = f"{counted(explained.segments, 'segment')}, {counted(explained.pending, 'record')} pending"
+    click.echo(f"partition {_shown(partition)}: {items}; {stored}")
+    if not explained.segments and not explained.pending:
+        click.echo("no event of it is known yet; what it costs depends on what is set")
+        return
     click.echo(f"prices of {prices.as_of} in {prices.region}, {prices.currency}")
+    if not explained.append.requests:
+        click.echo("the event log is not paid by request: of reads and syncs only what the storage is asked for counts")
     for title, cost in (
         ("first read of a process", explained.first_read),
         ("further read, nothing new", explained.read),
@@ -124,6 +131,8 @@ def explain(partition: str, table: str, events: str, storage: str, price_table: 
         ("sync", explained.sync),
         ("plain Query of the same items", explained.plain_query),
     ):
+        if not cost.requests:
+            continue
         click.echo(f"\n{title}: {_units(cost.usage)}", nl=False)
         click.echo(f", {explained.price(cost) * 1_000_000:,.2f} {prices.currency} a million times")
         for request in cost.requests:

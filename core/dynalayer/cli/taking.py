@@ -5,20 +5,31 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 import click
 
+from dynalayer.cli.going_on import Lines, options, outcomes_told
 from dynalayer.cli.options import layer_options, reported
-from dynalayer.errors import InvalidEventError, InvalidInputError, LayerError
+from dynalayer.errors import AppendError, ClosedError, InvalidEventError, InvalidInputError, LayerError, Outcome
+from dynalayer.events import EventReader
 from dynalayer.layer import Layer
 from dynalayer.values import UNDECODABLE, item_from_json
+from dynalayer.wording import counted
 
 __all__ = ["Importer", "import_events", "lines_of"]
 
 _GZIP_MAGIC = b"\x1f\x8b"
+
+
+def _lines(_ctx: click.Context, _param: click.Parameter, value: str) -> Lines:
+    try:
+        return Lines.parse(value) if value else Lines()
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command("import")
@@ -31,6 +42,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 @click.option("--ignore", multiple=True, metavar="KEY", help="Drop this key of every event. May be repeated.")
 @click.option("--batch", default=500, show_default=True, type=click.IntRange(1), help="Events in one set().")
 @click.option("--from-line", default=1, show_default=True, type=click.IntRange(1), help="Skip the lines before.")
+@click.option("--skip", default="", callback=_lines, metavar="LINES", help="Skip these lines too, as in 12,15-20.")
 @click.option("--sync", "and_sync", is_flag=True, help="Fold what was taken into snapshots at the end.")
 def import_events(
     file: IO[bytes],
@@ -42,6 +54,7 @@ def import_events(
     ignore: tuple[str, ...],
     batch: int,
     from_line: int,
+    skip: Lines,
     *,
     and_sync: bool,
 ) -> None:
@@ -49,7 +62,8 @@ def import_events(
 
     A line is an event: {"type": "PUT", "item": {...}}, with "partition" and "id" where no attribute is named for
     them. Values are written as get and history write them: {"$decimal": "1.50"}. A line that cannot be taken ends the
-    import; what stands before it is taken, and the error says how many lines that is.
+    import; what stands before it is taken, and the error says how many lines that is. Where the log fails, the error
+    says which lines are written and with which options to go on, so that none is lost or doubled.
     """
     if events.startswith("memory:"):
         raise click.UsageError("--events memory: is gone when the command ends; name a file, as in sqlite:///events.db")
@@ -63,11 +77,12 @@ def import_events(
             storage=storage,
         ) as layer,
     ):
-        importer = Importer(layer, file.name, frozenset(ignore), batch)
+        reader = EventReader(table, id_attribute, partition_attribute)
+        importer = Importer(layer, reader, file.name, frozenset(ignore), batch, skip)
         importer.take(file, from_line)
-        click.echo(f"{importer.taken:,} events taken, in {len(importer.partitions):,} partitions")
+        click.echo(f"{counted(importer.taken, 'event')} taken, in {counted(len(importer.partitions), 'partition')}")
         if and_sync:
-            click.echo(f"{layer.sync().count:,} events folded")
+            click.echo(f"{counted(layer.sync().count, 'event')} folded")
 
 
 @dataclass(slots=True)
@@ -76,22 +91,25 @@ class Importer:
 
     Attributes:
         layer: The layer.
+        reader: Tells events' partitions as the layer does.
         name: The file's name, for errors.
         ignore: Keys to drop.
         size: Events in a batch.
+        skip: Lines to leave out.
         taken: Events that are durable.
         partitions: The partitions that they went to.
     """
 
     layer: Layer
+    reader: EventReader
     name: str
     ignore: frozenset[str]
     size: int
+    skip: Lines = field(default_factory=Lines)
     taken: int = 0
     partitions: set[str] = field(default_factory=set)
-    _batch: list[Any] = field(default_factory=list)
-    _numbers: list[int] = field(default_factory=list)
-    _flushing: list[int] = field(default_factory=list)
+    _batch: dict[int, Any] = field(default_factory=dict)
+    _flushing: dict[int, Any] = field(default_factory=dict)
     _done: int = 0
 
     def take(self, file: IO[bytes], from_line: int = 1) -> None:
@@ -99,6 +117,7 @@ class Importer:
 
         Raises:
             InvalidInputError: A line cannot be taken; names file and line, and how many lines before it were.
+            LayerError: The log failed; a note says what became of the lines, and how to go on.
         """
         try:
             self._take(file, from_line)
@@ -110,26 +129,30 @@ class Importer:
         """What is certain after an interruption."""
         said = f"{self.name}: interrupted; the lines through {self._done:,} were taken"
         if self._flushing:
-            return (
-                f"{said}, and of lines {self._flushing[0]} to {self._flushing[-1]} all or none for each partition: "
-                "compare with `dynalayer history` before going on"
-            )
-        return f"{said}; go on with --from-line {self._done + 1}"
+            with suppress(InvalidInputError):  # of a batch with a bad event nothing was written
+                return f"{said}, and {self._told({}, 'unknown')}"
+        return f"{said}; go on with {options(self._done + 1, self.skip)}"
+
+    def _told(self, outcomes: Mapping[str, Outcome], otherwise: Outcome) -> str:
+        """What became of the lines that were being appended, by their partitions."""
+        partitions = {number: self.reader.read(event, 0)[0] for number, event in self._flushing.items()}
+        return outcomes_told(
+            {number: (each, outcomes.get(each, otherwise)) for number, each in partitions.items()}, self.skip
+        )
 
     def _take(self, file: IO[bytes], from_line: int) -> None:
         number = 0
         self._done = from_line - 1
         try:
             for number, line in enumerate(lines_of(file), 1):
-                if number < from_line or not line.strip():
+                if number < from_line or number in self.skip or not line.strip():
                     continue
                 try:
                     event = self._parse(line)
                 except UNDECODABLE as error:
                     self._flush()
                     raise self._refused(number, f"no JSON of an event: {error}") from error
-                self._batch.append(event)
-                self._numbers.append(number)
+                self._batch[number] = event
                 if len(self._batch) >= self.size:
                     self._flush()
         except (EOFError, OSError, zlib.error) as error:
@@ -149,35 +172,38 @@ class Importer:
 
     def _flush(self) -> None:
         """Make the batch durable; of one with a bad event, what stands before it."""
-        batch, numbers = self._batch, self._numbers
-        self._batch, self._numbers = [], []
-        if not batch:
-            return
-        self._flushing = numbers
+        batch, self._batch = self._batch, {}
         try:
             self._set(batch)
-            self._done, self._flushing = numbers[-1], []
         except InvalidEventError as error:
-            index = error.index or 0
-            self._set(batch[:index])
+            numbers, index = list(batch), error.index or 0
+            self._set({number: batch[number] for number in numbers[:index]})
             # The cause says the same without the position in the batch, which means nothing to the file's owner.
             reason = error.__cause__.message if isinstance(error.__cause__, LayerError) else error.message
             raise self._refused(numbers[index], reason) from error
-        except LayerError as error:
-            error.add_note(
-                f"{self.name}: {self.taken:,} events were taken before; this was of lines {numbers[0]} to {numbers[-1]}"
-            )
-            raise
 
-    def _set(self, batch: list[Any]) -> None:
-        appended = self.layer.set(batch)
+    def _set(self, batch: dict[int, Any]) -> None:
+        if not batch:
+            return
+        self._flushing = batch
+        try:
+            appended = self.layer.set(list(batch.values()))
+        except InvalidEventError:
+            self._flushing = {}
+            raise
+        except LayerError as error:
+            outcomes = error.outcomes if isinstance(error, AppendError) else {}
+            certain = isinstance(error, ClosedError | InvalidInputError)
+            error.add_note(f"{self.name}: {self._told(outcomes, 'not written' if certain else 'unknown')}")
+            raise
         self.taken += len(appended)
         self.partitions.update(event.partition for event in appended)
+        self._done, self._flushing = max(batch), {}
 
     def _refused(self, number: int, reason: str) -> InvalidInputError:
         return InvalidInputError(
             f"{self.name}, line {number}: {reason}. Lines taken before it: {number - 1:,}; "
-            f"mend it and go on with --from-line {number}",
+            f"mend it and go on with {options(number, self.skip)}",
             operation="import",
         )
 

@@ -6,6 +6,7 @@ import click
 
 from dynalayer.cli.options import layer_options, opened, reported
 from dynalayer.opening import need_dynamodb
+from dynalayer.wording import counted
 
 __all__ = ["create_table", "sync", "vacuum", "verify"]
 
@@ -17,7 +18,7 @@ def sync(partition: str | None, table: str, events: str, storage: str) -> None:
     """Fold pending events into snapshots: of one PARTITION, or all."""
     with opened(table, events, storage) as layer:
         result = layer.sync(partition)
-    click.echo(f"{result.count:,} events folded, in {len(result.partitions):,} partitions")
+    click.echo(f"{counted(result.count, 'event')} folded, in {counted(len(result.partitions), 'partition')}")
     if result.locked:
         click.echo("another sync is at work on some partitions, which were left to it")
 
@@ -32,7 +33,8 @@ def verify(partition: str | None, table: str, events: str, storage: str) -> None
     for finding in result.findings:
         click.echo(f"{finding.partition!r}: {finding.subject}: {finding.problem}")
     click.echo(
-        f"{result.partitions:,} partitions, {result.segments:,} segments and {result.records:,} records read; "
+        f"{counted(result.partitions, 'partition')}, {counted(result.segments, 'segment')} "
+        f"and {counted(result.records, 'record')} read; "
         f"{len(result.findings):,} wrong"
     )
     if not result.ok:
@@ -52,7 +54,7 @@ def vacuum(partition: str | None, table: str, events: str, storage: str, *, disc
     for name, ref, reason in result.left:
         click.echo(f"{name!r}: {ref}: left, {reason}")
     done = "discarded" if discard else "would be discarded (--discard does it)"
-    click.echo(f"{len(result.discarded):,} segments {done}, {len(result.left):,} left that nothing names")
+    click.echo(f"{counted(len(result.discarded), 'segment')} {done}, {len(result.left):,} left that nothing names")
 
 
 @click.command("create-table")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import boto3
 from botocore.config import Config
@@ -20,12 +21,14 @@ from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 from dynalayer.costs import Usage
 from dynalayer.counting import UsageCounter
 from dynalayer.errors import ClosedError, ConfigurationError, EventLogError
+from dynalayer.eventlog.dynamodb.arguments import check_endpoint, check_place
 from dynalayer.eventlog.dynamodb.failures import (
     FailedCallError,
     TakenError,
     code_of,
     is_dynamodbs,
     not_dynamodbs,
+    reason_of,
     refused,
     unanswered,
 )
@@ -36,7 +39,10 @@ from dynalayer.units import item_size, write_units
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-__all__ = ["Connection", "backoff"]
+__all__ = ["PATIENCE", "Connection", "backoff"]
+
+PATIENCE = 25.0
+"""Seconds after which what failed is not tried again: with the longest wait for an answer about half a minute."""
 
 _TRIES = 12  # with `backoff` about seven seconds, thirteen at most
 _ACTIVE_SECONDS = 300
@@ -71,6 +77,7 @@ class Connection:
         region: str | None = None,
         endpoint_url: str | None = None,
     ) -> None:
+        check_place(name, client=client, region=region, endpoint_url=endpoint_url)
         self.name = name
         self.counter = UsageCounter()
         self._own = client is None
@@ -80,12 +87,19 @@ class Connection:
         self._closed = False
         self._process = os.getpid()
         self._client = self._made() if client is None else client
+        check_endpoint(self._client.meta.endpoint_url)
         guard(self._client)
 
     @property
     def location(self) -> str:
         """What people call the table."""
         return f"dynamodb://{self.name}"
+
+    @property
+    def url(self) -> str:
+        """The table with the region and the endpoint that are asked."""
+        meta = self._client.meta
+        return f"{self.location}?region={meta.region_name}&endpoint_url={quote(meta.endpoint_url, safe=':/')}"
 
     def _made(self) -> DynamoDBClient:
         try:
@@ -104,7 +118,9 @@ class Connection:
                 f"events: the region of {self.location} is not known; add ?region=… to the URL, or set AWS_REGION"
             ) from error
         except (BotoCoreError, ValueError) as error:
-            raise ConfigurationError(f"events: no client for {self.location} can be made: {error}") from error
+            told = reason_of(error)
+            cause = error if told == str(error) else None  # nor may a secret stand in a traceback
+            raise ConfigurationError(f"events: no client for {self.location} can be made: {told}") from cause
 
     def _usable(self) -> DynamoDBClient:
         self.check_open()
@@ -153,11 +169,12 @@ class Connection:
             TakenError: Its condition did not hold.
             FailedCallError: It failed for good.
         """
+        begun = time.monotonic()
         for tries in range(1, _TRIES + 1):
             try:
                 return self._call(action, arguments, failed_units, sent_freely())
             except FailedCallError as error:
-                if not error.retryable or tries == _TRIES:
+                if not error.retryable or tries == _TRIES or time.monotonic() - begun > PATIENCE:
                     raise
                 time.sleep(backoff(tries))
         raise AssertionError("the last try returns or raises")
@@ -191,7 +208,7 @@ class Connection:
             with sending:
                 answer: dict[str, Any] = method(**arguments)
         except ClientError as error:
-            failure = refused(self.location, action, error)
+            failure = refused(self.location, action, error, url=self.url)
             self._count(action, {}, _units_of(action, error, failure, failed_units))
             raise failure from error
         except BotoCoreError as error:

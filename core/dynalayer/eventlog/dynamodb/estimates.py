@@ -17,6 +17,7 @@ from dynalayer.eventlog.base import Draft, Head, LogCosts, OldSegment, RecordKin
 from dynalayer.eventlog.dynamodb import rows
 from dynalayer.eventlog.dynamodb.connection import Connection
 from dynalayer.eventlog.dynamodb.rows import Row, Tail
+from dynalayer.eventlog.dynamodb.shards import Shards
 from dynalayer.segments import fresh_name
 from dynalayer.units import get_units, index_writes, item_size, read_units, write_units
 
@@ -27,7 +28,7 @@ _LEASE = {"lease_owner": {"S": "0" * 16}, "lease_until": {"N": "1" * 16}}
 _MARK = {"cursor": {"S": to_iso(10**15)}, "ttl": {"N": "1" * 10}}
 
 
-def estimate(connection: Connection, table: str, partition: str, shards: frozenset[int]) -> LogCosts:
+def estimate(connection: Connection, table: str, partition: str, shards: Shards) -> LogCosts:
     """Read a partition's head and pending rows, and say what comes next costs.
 
     With more than eight megabytes pending a sync makes a few requests more than this says.
@@ -67,7 +68,7 @@ class _Estimate:
         head_row: Row | None,
         pending: Sequence[Row],
         end: Sequence[Row],
-        shards: frozenset[int],
+        shards: Shards,
         meta: Row,
     ) -> None:
         self._layer_pk = rows.layer_key(table)
@@ -90,7 +91,7 @@ class _Estimate:
             pending=len(self._headers),
             first_read=Cost((get_head, self._query(self._pending, self._head_row))),
             read=Cost((self._query((), self._head_row),)),
-            first_append=Cost((*tail, append)),
+            first_append=Cost((*self._note(), *tail, append)),
             append=Cost((append,)),
             sync=Cost(tuple(self._sync())),
             compaction=Cost((self._compaction(),)),
@@ -121,12 +122,18 @@ class _Estimate:
             requests.append(Request("GetItem", 1, units, 0, "what the newest record says of itself"))
         return requests
 
+    def _note(self) -> list[Request]:
+        if self._shards.own in self._shards.noted:
+            return []
+        units = write_units(item_size(self._meta) + item_size({"shards": {"NS": [str(self._shards.own)]}}))
+        return [Request("UpdateItem", 1, 0, units, "the number of shards, noted before the first record")]
+
     def _append(self) -> Request:
         version = rows.version_of(self._headers[-1]) if self._headers else self._head.version
         total = rows.tail_of_record(self._headers[-1]).bytes_total if self._headers else self._head.bytes_total
         payload = bytes(total // version if version else 0)
         draft = Draft("", RecordKind.CHANGES, "0" * 16, now(), 1, 10**6, payload)
-        cursor = rows.pending_cursor(self._pk, max(self._shards))
+        cursor = rows.pending_cursor(self._pk, self._shards.own)
         written = rows.record_rows(self._pk, draft, Tail(version or 0, 0, total, total), cursor)
         several = len(written) > 1
         units = sum(write_units(item_size(row), transactional=several) for row in written)
@@ -169,7 +176,7 @@ class _Estimate:
         return rows.key_of(self._pk, rows.HEAD_KEY)
 
     def _leftovers(self) -> Request:
-        found = dict.fromkeys((rows.pending_cursor(self._pk, shards) for shards in self._shards), 0)
+        found = dict.fromkeys((rows.pending_cursor(self._pk, shards) for shards in self._shards.noted), 0)
         for row in self._headers:
             cursor = rows.text(row, "cursor")
             entry = {name: row[name] for name in ("pk", "sk", "cursor")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,7 +14,9 @@ from botocore.exceptions import (
     EndpointConnectionError,
     NoCredentialsError,
     NoRegionError,
+    ParamValidationError,
     PartialCredentialsError,
+    SSLError,
     TokenRetrievalError,
 )
 
@@ -26,6 +29,7 @@ __all__ = [
     "code_of",
     "is_dynamodbs",
     "not_dynamodbs",
+    "reason_of",
     "refused",
     "unanswered",
 ]
@@ -71,6 +75,7 @@ _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, TokenRetrievalEr
 _NAME = re.compile("[A-Za-z]+")
 # Not ProxyConnectionError: any connection that breaks off behind a proxy is called so, after the sending too.
 _NOT_SENT = (ConnectTimeoutError, EndpointConnectionError, NoRegionError)
+_SECRETS = re.compile(r"(?<=://)[^\s'\"]*@")
 
 
 class TakenError(Exception):
@@ -104,6 +109,18 @@ def code_of(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
+def reason_of(error: Exception) -> str:
+    """What went wrong, in the service's own words or the client's, without what may be a secret in a URL."""
+    told = str(error)
+    if isinstance(error, ClientError):
+        # Not its text, which tells of the client's own retries.
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        code, message = code_of(error), error.response.get("Error", {}).get("Message")
+        name = code if _NAME.fullmatch(code) else f"HTTP {status}"
+        told = f"{name}: {message}" if message else name
+    return _SECRETS.sub("…@", told)
+
+
 def _reasons(error: ClientError) -> Sequence[Mapping[str, Any]]:
     """Why a transaction was cancelled, an entry for each of its actions."""
     response: Mapping[str, Any] = error.response  # the stubs do not know what single operations add
@@ -118,28 +135,36 @@ def is_dynamodbs(answer: Mapping[str, Any]) -> bool:
 def not_dynamodbs(location: str, action: str, told: str) -> FailedCallError:
     """What an answer comes to that DynamoDB would not give: what stands before it may have passed the request on."""
     return FailedCallError(
-        f"what answered to {action} for {location} is perhaps not DynamoDB ({told}): look at endpoint_url, "
-        "and at the proxies between",
+        f"what answered to {action} for {location} is perhaps not DynamoDB ({told}): look at endpoint_url and "
+        "region, and at the proxies between",
         certainty="unknown",
         retryable=True,
     )
 
 
-def refused(location: str, action: str, error: ClientError) -> TakenError | FailedCallError:
-    """What an answer that is an error comes to."""
+def refused(location: str, action: str, error: ClientError, *, url: str) -> TakenError | FailedCallError:
+    """What an answer that is an error comes to.
+
+    Args:
+        location: What people call the table.
+        action: What was asked.
+        error: The answer.
+        url: The table with the region and the endpoint that were asked, for a command that can be pasted.
+    """
     code = code_of(error)
     response: Mapping[str, Any] = error.response
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    reason = reason_of(error)
     if status >= 500:
-        return FailedCallError(f"{location} failed inside at {action}: {error}", certainty="unknown", retryable=True)
+        return FailedCallError(f"{location} failed inside at {action}: {reason}", certainty="unknown", retryable=True)
     if status < 400 or not _NAME.fullmatch(code):
-        return not_dynamodbs(location, action, str(error))
+        return not_dynamodbs(location, action, reason)
     if code == "ConditionalCheckFailedException":
         return TakenError(response.get("Item"))
     if code == "TransactionCanceledException":
         return _cancelled(location, action, error)
     return FailedCallError(
-        f"{location} refused {action}: {error}{_advice(location, action, code)}",
+        f"{location} refused {action}: {reason}{_advice(url, action, code)}",
         certainty="not done",
         retryable=code in _BUSY,
         code=code,
@@ -152,7 +177,7 @@ def _cancelled(location: str, action: str, error: ClientError) -> TakenError | F
     if "ConditionalCheckFailed" in codes and codes <= {"None", "ConditionalCheckFailed"}:
         return TakenError(next((reason["Item"] for reason in reasons if reason.get("Item")), None))
     return FailedCallError(
-        f"{location} cancelled {action}: {error}",
+        f"{location} cancelled {action}: {reason_of(error)}",
         certainty="not done",
         retryable=bool(codes) and codes <= _BUSY_REASONS,
     )
@@ -160,22 +185,38 @@ def _cancelled(location: str, action: str, error: ClientError) -> TakenError | F
 
 def unanswered(location: str, action: str, error: BotoCoreError) -> FailedCallError:
     """What it comes to that no answer came."""
+    reason = reason_of(error)
     if isinstance(error, _NO_CREDENTIALS):
         return FailedCallError(
-            f"{location} cannot be asked: {error}; boto3 finds them in its own chain: environment, profile, role",
+            f"{location} cannot be asked: {reason}; boto3 finds them in its own chain: environment, profile, role",
             certainty="not done",
             retryable=False,
         )
+    hint = ""
+    if isinstance(error, SSLError):
+        hint = "; look at endpoint_url, and at the certificates that boto3 is given, as by AWS_CA_BUNDLE"
     return FailedCallError(
-        f"{location} did not answer to {action}: {error}",
+        f"{location} did not answer to {action}: {reason}{hint}",
         certainty="not done" if isinstance(error, _NOT_SENT) else "unknown",
-        retryable=True,
+        retryable=not _lasts(error),
     )
 
 
-def _advice(location: str, action: str, code: str) -> str:
+def _lasts(error: BotoCoreError) -> bool:
+    """Whether the same request would fail in the same way."""
+    if not isinstance(error, SSLError):
+        return isinstance(error, NoRegionError | ParamValidationError)
+    told: Any = error
+    cause = next(iter(getattr(told.kwargs.get("error"), "args", ())), None)
+    if isinstance(cause, ssl.SSLError):  # of which most tell that a connection broke
+        reason, library = (getattr(cause, name, None) for name in ("reason", "library"))
+        return reason in ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER") or library in ("PEM", "X509")
+    return isinstance(cause, OSError) and not isinstance(cause, ConnectionError | TimeoutError)  # no such file
+
+
+def _advice(url: str, action: str, code: str) -> str:
     if code == "ResourceNotFoundException":
-        return f"; 'dynalayer create-table {location}' makes the table, with the URL's options as here"
+        return f"; if it is in another region name that, and else `dynalayer create-table '{url}'` makes it"
     if code in _DENIED:
         name = "".join(word.capitalize() for word in action.split("_"))
         needed = "PutItem and dynamodb:UpdateItem" if name == "TransactWriteItems" else name

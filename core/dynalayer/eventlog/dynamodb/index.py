@@ -7,6 +7,7 @@ from typing import Any
 
 from dynalayer.eventlog.dynamodb import rows
 from dynalayer.eventlog.dynamodb.connection import Connection
+from dynalayer.eventlog.dynamodb.shards import Shards
 
 __all__ = ["Index"]
 
@@ -22,19 +23,10 @@ class Index:
         shards: Numbers of shards that the layer's writers have used.
     """
 
-    def __init__(self, connection: Connection, table: str, shards: frozenset[int]) -> None:
+    def __init__(self, connection: Connection, table: str, shards: Shards) -> None:
         self._connection = connection
         self._table = table
         self._shards = shards
-
-    @property
-    def shards(self) -> frozenset[int]:
-        """Numbers of shards that the layer's writers are known to have used."""
-        return self._shards
-
-    def know(self, shards: frozenset[int]) -> None:
-        """Take in numbers of shards that others use."""
-        self._shards |= shards
 
     def heads(self) -> set[str]:
         """Partitions that have been folded."""
@@ -42,12 +34,12 @@ class Index:
 
     def pending(self) -> set[str]:
         """Partitions with records that are not marked."""
-        return self._partitions(rows.pending_cursors(self._shards))
+        return self._partitions(rows.pending_cursors(self._shards.noted))
 
     def slots(self, pk: str, through: int) -> set[str]:
         """`sk` of a partition's records up to a version that are not marked."""
         found: set[str] = set()
-        for cursor in {rows.pending_cursor(pk, shards) for shards in self._shards}:
+        for cursor in {rows.pending_cursor(pk, shards) for shards in self._shards.noted}:
             listed = self._connection.query(
                 consistent=False,
                 IndexName=rows.INDEX,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynalayer.clock import INITIAL
 from dynalayer.costs import Usage
-from dynalayer.errors import AppendError, ClosedError, ConfigurationError, EventLogError, LayoutError
+from dynalayer.errors import AppendError, ClosedError, EventLogError, LayoutError, Outcome
 from dynalayer.eventlog.base import (
     MAX_LEASE,
     Appended,
@@ -31,6 +31,7 @@ from dynalayer.eventlog.base import (
     Unmarked,
 )
 from dynalayer.eventlog.dynamodb import rows
+from dynalayer.eventlog.dynamodb.arguments import check_shards
 from dynalayer.eventlog.dynamodb.connection import Connection
 from dynalayer.eventlog.dynamodb.counts import Counts
 from dynalayer.eventlog.dynamodb.estimates import estimate
@@ -40,9 +41,11 @@ from dynalayer.eventlog.dynamodb.marks import Marks
 from dynalayer.eventlog.dynamodb.moves import Moves
 from dynalayer.eventlog.dynamodb.retired import Retired
 from dynalayer.eventlog.dynamodb.rows import DamagedRowError, Row
+from dynalayer.eventlog.dynamodb.shards import Shards
 from dynalayer.eventlog.dynamodb.side_by_side import side_by_side
 from dynalayer.eventlog.dynamodb.slots import NotAppendedError, Slots
 from dynalayer.eventlog.dynamodb.table import check_table
+from dynalayer.events import check_table as check_table_name
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -50,7 +53,6 @@ if TYPE_CHECKING:
 __all__ = ["DynamoDBEventLog"]
 
 _PARTS = 10  # rows of a record in one transaction, whose items may have 4 MB together
-_MAX_SHARDS = 64
 
 
 class DynamoDBEventLog(EventLog):
@@ -86,11 +88,8 @@ class DynamoDBEventLog(EventLog):
         pending_shards: int = 1,
         create: bool = True,
     ) -> None:
-        if type(pending_shards) is not int or not 1 <= pending_shards <= _MAX_SHARDS:
-            raise ConfigurationError(
-                f"pending_shards={pending_shards!r:.50} is no whole number from 1 to {_MAX_SHARDS}"
-            )
-        self.table = table
+        check_shards(pending_shards)
+        self.table = check_table_name(table)
         self._connection = Connection(name, client=client, region=region, endpoint_url=endpoint_url)
         self.location = self._connection.location
         self.record_limit = _PARTS * rows.PART_BYTES
@@ -103,18 +102,20 @@ class DynamoDBEventLog(EventLog):
         try:
             check_table(self._connection)
             with self._undamaged():
-                self._origin, shards = self._opened(pending_shards, create=create)
+                meta = self._opened(create=create)
+                self._origin = rows.text(meta, "origin")
+                self._shards = Shards(self._connection, table, pending_shards, meta)
         except BaseException:
             self._connection.close()
             raise
-        self._index = Index(self._connection, table, shards)
+        self._index = Index(self._connection, table, self._shards)
         self._counts = Counts(self._connection, table, self._slots)
 
     def __repr__(self) -> str:
         return f"DynamoDBEventLog({self._connection.name!r}, table={self.table!r})"
 
-    def _opened(self, pending_shards: int, *, create: bool) -> tuple[str, frozenset[int]]:
-        """The layer's identity, made if there is none, and the numbers of shards that its writers have used."""
+    def _opened(self, *, create: bool) -> Row:
+        """The layer's row, made if there is none."""
         key = self._meta_key
         meta = self._connection.get(key)
         if meta is None or "origin" not in meta:
@@ -136,17 +137,7 @@ class DynamoDBEventLog(EventLog):
                 f"the layer of table {self.table!r} in {self.location} has layout {told}; this release knows "
                 f"{rows.FORMAT}: use the release that wrote it, or a newer one"
             )
-        shards = rows.shards_of(meta)
-        if pending_shards not in shards:
-            # Whoever looks for pending records has to know under which keys of the index they may stand.
-            self._connection.call(
-                "update_item",
-                Key=key,
-                UpdateExpression="ADD shards :shards",
-                ExpressionAttributeValues={":shards": {"NS": [str(pending_shards)]}},
-            )
-            shards |= {pending_shards}
-        return rows.text(meta, "origin"), shards
+        return meta
 
     @property
     def origin(self) -> str:
@@ -157,12 +148,17 @@ class DynamoDBEventLog(EventLog):
 
     def append(self, drafts: Sequence[Draft]) -> tuple[Appended, ...]:
         """See `EventLog`; partitions are written side by side, each for itself."""
+        nothing: dict[str, Outcome] = {draft.partition: "not written" for draft in drafts}
         for draft in drafts:
             if len(draft.payload) > self.record_limit:
                 raise AppendError(
                     f"a record of {len(draft.payload)} bytes; {self.location} takes {self.record_limit}",
-                    outcomes={each.partition: "not written" for each in drafts},
+                    outcomes=nothing,
                 )
+        try:
+            self._shards.note()
+        except EventLogError as error:
+            raise AppendError(error.message, outcomes=nothing, retryable=error.retryable) from error
         results = side_by_side(self._append, drafts)
         failed = [result for result in results if isinstance(result, NotAppendedError)]
         if failed:
@@ -278,7 +274,7 @@ class DynamoDBEventLog(EventLog):
     def pending(self) -> tuple[str, ...]:
         """See `EventLog`; as the index shows them, and those that this process appended to."""
         with self._undamaged():
-            self._index.know(rows.shards_of(self._connection.get(self._meta_key)))
+            self._shards.look()
         return tuple(sorted(self._index.pending() | self._counts.own_pending()))
 
     def partitions(self) -> tuple[str, ...]:
@@ -387,7 +383,7 @@ class DynamoDBEventLog(EventLog):
     def costs(self, partition: str) -> LogCosts:
         """See `EventLog`; by the service's documented rules, see `dynalayer.units`."""
         with self._undamaged(partition):
-            return estimate(self._connection, self.table, partition, self._index.shards)
+            return estimate(self._connection, self.table, partition, self._shards)
 
     def usage(self) -> dict[str, Usage]:
         """See `EventLog`."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from dynalayer.eventlog.base import HeadMove
 from dynalayer.eventlog.dynamodb import rows
-from dynalayer.eventlog.dynamodb.connection import Connection, backoff
+from dynalayer.eventlog.dynamodb.connection import PATIENCE, Connection, backoff
 from dynalayer.eventlog.dynamodb.failures import FailedCallError, TakenError
 from dynalayer.units import item_size, write_units
 
@@ -44,6 +44,7 @@ class Moves:
         update = self._head_update(partition, move, nonce)
         others = self._beside(partition, move)
         units = -(-len(update["ExpressionAttributeValues"][":head"]["B"]) // 1024)
+        begun = time.monotonic()
         for tries in range(1, _TRIES + 1):
             try:
                 if others:
@@ -57,7 +58,7 @@ class Moves:
                 if row is None or row.get("move") != {"S": nonce}:
                     return False
             except FailedCallError as error:
-                if not error.retryable or tries == _TRIES:
+                if not error.retryable or tries == _TRIES or time.monotonic() - begun > PATIENCE:
                     raise error.within(partition=partition)  # noqa: B904 -- the same error
                 time.sleep(backoff(tries))
                 continue

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from dynalayer.errors import ConfigurationError
+from dynalayer.eventlog.dynamodb.arguments import check_name, check_shards
 from dynalayer.eventlog.dynamodb.connection import Connection
 from dynalayer.eventlog.dynamodb.log import DynamoDBEventLog
 from dynalayer.eventlog.dynamodb.table import TableMade, make_table
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["create_table", "open_log"]
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 _OPTIONS = frozenset({"region", "endpoint_url", "pending_shards"})
 
 
@@ -27,15 +27,12 @@ def open_log(url: URL, table: str, *, create: bool) -> DynamoDBEventLog:
         ConfigurationError: The URL is wrong.
         EventLogError: As `DynamoDBEventLog`.
     """
-    shards = url.options.get("pending_shards", "1")
-    if not re.fullmatch("[0-9]{1,9}", shards):
-        raise ConfigurationError(f"events: pending_shards={shards!r:.50} is no whole number")
     return DynamoDBEventLog(
         _name(url),
         table,
         region=url.options.get("region"),
-        endpoint_url=_endpoint(url),
-        pending_shards=int(shards),
+        endpoint_url=url.options.get("endpoint_url"),
+        pending_shards=_shards(url),
         create=create,
     )
 
@@ -59,8 +56,10 @@ def create_table(url: str, *, client: DynamoDBClient | None = None) -> TableMade
     parsed = URL.parse(url, what="events")
     if parsed.scheme != "dynamodb":
         raise ConfigurationError(f"create_table makes dynamodb://TABLE, not {parsed.scheme}:; others make themselves")
+    name = _name(parsed)
+    check_shards(_shards(parsed))  # the table is the same for any number; a URL that no log takes is wrong here too
     connection = Connection(
-        _name(parsed), client=client, region=parsed.options.get("region"), endpoint_url=_endpoint(parsed)
+        name, client=client, region=parsed.options.get("region"), endpoint_url=parsed.options.get("endpoint_url")
     )
     try:
         return make_table(connection)
@@ -69,20 +68,14 @@ def create_table(url: str, *, client: DynamoDBClient | None = None) -> TableMade
 
 
 def _name(url: URL) -> str:
+    if any("#" in text for text in (url.location, *url.options.values())):
+        raise ConfigurationError("events: # and what follows it mean nothing in the URL of a table; leave them out")
     url.refuse_options(_OPTIONS)
-    name = url.location.removeprefix("//")
-    if not url.location.startswith("//") or not _NAME.fullmatch(name):
-        raise ConfigurationError(
-            "events: write dynamodb://TABLE?region=REGION; a DynamoDB table's name is 3 to 255 of A-Z a-z 0-9 _ . -"
-        )
-    return name
+    return check_name(url.location.removeprefix("//") if url.location.startswith("//") else None)
 
 
-def _endpoint(url: URL) -> str | None:
-    endpoint = url.options.get("endpoint_url")
-    if endpoint is None:
-        return None
-    if not endpoint.startswith(("http://", "https://")):
-        raise ConfigurationError("events: endpoint_url is a URL as http://127.0.0.1:8000 or https://host")
-    URL.parse(endpoint, what="endpoint_url")  # refuses credentials
-    return endpoint
+def _shards(url: URL) -> int:
+    shards = url.options.get("pending_shards", "1")
+    if not re.fullmatch("[0-9]{1,9}", shards):
+        raise ConfigurationError(f"events: pending_shards={shards!r:.50} is no whole number")
+    return int(shards)

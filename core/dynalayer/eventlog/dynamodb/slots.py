@@ -21,7 +21,7 @@ from typing import Any
 
 from dynalayer.errors import EventLogError, LayerError, Outcome
 from dynalayer.eventlog.base import Appended, Draft
-from dynalayer.eventlog.dynamodb.connection import Connection, backoff
+from dynalayer.eventlog.dynamodb.connection import PATIENCE, Connection, backoff
 from dynalayer.eventlog.dynamodb.failures import FailedCallError, TakenError
 from dynalayer.eventlog.dynamodb.rows import (
     FIRST_SLOT,
@@ -307,6 +307,7 @@ class _Attempt:
         version: Of the slot at hand.
         slots: Slots that others took.
         failures: Tries that failed.
+        begun: When the slot at hand was first tried.
         unknown: Whether a try at the slot at hand may have arrived, or may still.
     """
 
@@ -316,6 +317,7 @@ class _Attempt:
         self.version = 0
         self.slots = 0
         self.failures = 0
+        self.begun = time.monotonic()
         self.unknown = False
 
     def given_up(self, cause: LayerError) -> NotAppendedError:
@@ -329,7 +331,7 @@ class _Attempt:
         """
         self.failures += 1
         self.unknown = self.unknown or error.certainty == "unknown"
-        if not error.retryable or self.failures >= _FAILURES:
+        if not error.retryable or self.failures >= _FAILURES or time.monotonic() - self.begun > PATIENCE:
             raise self.given_up(error) from error
 
     def stale(self, location: str) -> None:
@@ -350,6 +352,7 @@ class _Attempt:
             NotAppendedError: There were too many.
         """
         self.unknown = False
+        self.begun = time.monotonic()
         self.slots += 1
         if self.slots >= _TAKEN:
             raise self.given_up(

@@ -72,7 +72,7 @@ class Faults:
             Only writes through this proxy lag.
 
     Raises:
-        ConfigurationError: A probability is not between 0 and 1, or a time is below 0 or endless.
+        ConfigurationError: A probability is no number from 0 to 1, or a time is none, below 0 or endless.
     """
 
     lost_request: float = 0.0
@@ -90,9 +90,10 @@ class Faults:
         for each in fields(self):
             value = getattr(self, each.name)
             highest = math.inf if each.name in _SECONDS else 1.0
-            if not (0 <= value <= highest and math.isfinite(value)):
+            number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+            if not (0 <= number <= highest and math.isfinite(number)):
                 what = "a time in seconds" if each.name in _SECONDS else "a probability from 0 to 1"
-                raise ConfigurationError(f"{each.name}={value!r} is not {what}")
+                raise ConfigurationError(f"{each.name}={value!r:.50} is not {what}")
 
 
 NO_FAULTS = Faults()
