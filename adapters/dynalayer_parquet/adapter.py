@@ -142,6 +142,8 @@ class ParquetAdapter:
 
 def _s3_options(options: Mapping[str, str]) -> dict[str, Any]:
     """An S3 URL's options as s3fs takes them."""
+    if "endpoint_url" in options:
+        URL.parse(options["endpoint_url"], what="endpoint_url")  # refuses credentials
     client = {name: options[key] for key, name in _CLIENT.items() if key in options}
     written = {name: options[key] for key, name in _WRITTEN.items() if key in options}
     return {

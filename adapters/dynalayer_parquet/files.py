@@ -174,6 +174,9 @@ class ParquetColumns:
             self.told = told
             self.entries: int = told["entries"]
             self.header = SegmentHeader(**{name: told[name] for name in SegmentHeader.__slots__})
+            kinds = [self.schema.field(name).type for name in (ID, ITEM)]
+            if kinds != [pa.string(), pa.string()]:
+                raise ValueError(f"identifiers and items are text, not {kinds}")
 
     def batches(
         self,

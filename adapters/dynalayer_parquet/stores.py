@@ -41,8 +41,9 @@ class Store:
         self._options = dict(options)
         self._own = filesystem is None
         self._process = os.getpid()
-        self._made = self._make() if filesystem is None else filesystem
-        self.root = str(self._made._strip_protocol(root)).rstrip("/")  # noqa: SLF001 -- fsspec has no public word for it
+        made = self._make() if filesystem is None else filesystem
+        self._made: fsspec.AbstractFileSystem | None = made
+        self.root = str(made._strip_protocol(root)).rstrip("/")  # noqa: SLF001 -- fsspec has no public word for it
         # fsspec flushes nothing to the disk.
         self._local = DurableFiles(Path(self.root)) if protocol in LOCAL else None
 
@@ -59,14 +60,21 @@ class Store:
 
     @property
     def _fs(self) -> fsspec.AbstractFileSystem:
-        if os.getpid() != self._process:
-            if not self._own:
-                raise StorageError(
-                    f"the {self.protocol} file system given was made in another process, whose connections this one "
-                    "must not use; make an adapter with one of its own after the fork"
-                )
-            self._made, self._process = self._make(), os.getpid()
-        return self._made
+        if self._made is not None and self._process == os.getpid():
+            return self._made
+        if not self._own:
+            raise StorageError(
+                f"the {self.protocol} file system given was made in another process, whose connections this one must "
+                "not use; make an adapter with one of its own after the fork"
+            )
+        made = self._make()
+        self._made, self._process = made, os.getpid()
+        return made
+
+    def _forget(self) -> None:
+        """Let the file system be made anew: credentials may have run out, and that looks for them again."""
+        if self._own:
+            self._made = None
 
     def url(self, path: str) -> str:
         """What people call a file."""
@@ -85,17 +93,18 @@ class Store:
     def open(self, path: str) -> io.RawIOBase:
         """A file to read ranges of; errors as `read`, then and later."""
         size = int(self._call("read", path, lambda: self._fs.info(path)["size"]))
-        return _Ranges(size, lambda start, end: self._range(path, start, end))
+        return _Ranges(size, lambda start, end: self._range(path, size, start, end))
 
-    def _range(self, path: str, start: int, end: int) -> bytes:
+    def _range(self, path: str, size: int, start: int, end: int) -> bytes:
         data = self._call("read", path, lambda: bytes(self._fs.cat_file(path, start=start, end=end)))
-        if len(data) != end - start:
-            raise StorageError(
-                f"{self.url(path)}: asked for {end - start} bytes from {start} on, the store gave {len(data)}; it "
-                "does not keep to ranges, or the file was cut short",
-                retryable=True,
-            )
-        return data
+        if len(data) == end - start:
+            return data
+        if len(data) == size:  # a server that knows no ranges gives the whole
+            return data[start:end]
+        raise StorageError(
+            f"{self.url(path)}: asked for {end - start} bytes from {start} on, the store gave {len(data)}",
+            retryable=True,
+        )
 
     @contextmanager
     def written(self, path: str) -> Iterator[IO[bytes]]:
@@ -139,7 +148,10 @@ class Store:
         except LayerError:
             raise
         except Exception as error:
-            raise failure(what, self.protocol, path, error) from error
+            reported = failure(what, self.protocol, path, error)
+            if not isinstance(reported, SegmentMissingError):
+                self._forget()
+            raise reported from error
 
 
 class _Ranges(io.RawIOBase):

@@ -1,0 +1,508 @@
+"""The Parquet adapter: whole layers on four stores, what other programs read, and how little is read."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import fsspec
+import pandas as pd
+import polars as pl
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import HealthCheck, given, settings
+
+import strategies
+from dynalayer import (
+    URL,
+    Adapter,
+    ConfigurationError,
+    EventLog,
+    Item,
+    Layer,
+    MemoryEventLog,
+    Segment,
+    SegmentCorruptError,
+    SegmentMissingError,
+    SQLiteEventLog,
+    StorageError,
+)
+from dynalayer.columns import ID, ITEM
+from dynalayer.opening import StorageOption
+from dynalayer_parquet import ParquetAdapter
+from fakes import Ticking
+from odd_names import ODD_NAMES
+
+ORIGIN = "0123456789abcdef"
+TWO_DAYS = 2 * 24 * 3600
+
+Open = Callable[..., Layer]
+
+
+@pytest.fixture(params=["file", "memory", "s3 on moto", "s3 on rclone"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A place of its own on each store."""
+    kind, _, server = request.param.partition(" on ")
+    if kind == "s3":
+        import s3_servers  # noqa: PLC0415 -- few tests need it
+
+        endpoint = request.getfixturevalue(f"{server}_server")
+        bucket = request.getfixturevalue("buckets")(s3_servers.fresh_bucket(server, endpoint))
+        return str(bucket.url(scheme="parquet+s3"))
+    return f"parquet+file:{tmp_path}/snapshots" if kind == "file" else f"parquet+memory://{secrets.token_hex(8)}"
+
+
+@pytest.fixture
+def buckets() -> Iterator[Callable[[Any], Any]]:
+    from contextlib import ExitStack  # noqa: PLC0415 -- as above
+
+    with ExitStack() as stack:
+        yield stack.enter_context
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    """Opens layers, and closes them in the end."""
+    layers: list[Layer] = []
+
+    def layer(storage: StorageOption, log: EventLog | str = "memory:", **options: Any) -> Layer:
+        given_options: dict[str, Any] = {"table": "users", "get_item_unique_identifier": "sk", **options}
+        layers.append(Layer(events=log, storage=storage, get_item_partition="pk", **given_options))
+        return layers[-1]
+
+    yield layer
+    for each in layers:
+        each.close()
+
+
+def adapter_of(url: str, table: str = "users") -> ParquetAdapter:
+    return ParquetAdapter.from_url(URL.parse(url, what="storage"), table)
+
+
+def put(layer: Layer, *items: Item, partition: str = "eu") -> None:
+    layer.set([{"type": "PUT", "item": {"pk": partition, **item}} for item in items])
+
+
+def segment_of(partition: str, value: object = 1, *, table: str = "users", origin: str = ORIGIN) -> Segment:
+    return Segment(table, partition, origin, "base", 0, 1, {"one": {"sk": "one", "value": value}})
+
+
+# Segments
+
+
+def test_segments_come_back_as_they_were_and_go_when_they_are_discarded(url: str) -> None:
+    adapter = adapter_of(url)
+    base = segment_of("eu", {"a": [1, {2}], "b": Decimal("1.50")})
+    delta = Segment("users", "eu", ORIGIN, "delta", 1, 4, {"two": {"sk": "two"}}, frozenset({"one"}))
+    empty = Segment("users", "eu", ORIGIN, "base", 0, 5, {})
+    refs = {adapter.layer_setter("eu", each): each for each in (base, delta, empty)}
+    assert sorted(adapter.layer_list("eu")) == sorted(refs)
+    for ref, segment in refs.items():
+        assert ref == f"{segment.name}.parquet"
+        assert adapter.layer_getter("eu", ref) == segment
+        columns = adapter.layer_columns("eu", ref)
+        assert (columns.header, columns.entries) == (segment.header, segment.entries)
+    for ref in refs:
+        assert adapter.layer_discard("eu", ref)
+        assert adapter.layer_discard("eu", ref)  # also twice
+        with pytest.raises(SegmentMissingError):
+            adapter.layer_getter("eu", ref)
+    assert adapter.layer_list("eu") == []
+    assert adapter.layer_list("never heard of") == []
+
+
+def test_odd_partitions_get_folders_of_their_own(url: str) -> None:
+    adapter = adapter_of(url)
+    segments = {name: segment_of(name, number) for number, name in enumerate(ODD_NAMES)}
+    refs = {name: adapter.layer_setter(name, segment) for name, segment in segments.items()}
+    for name, ref in refs.items():
+        assert adapter.layer_list(name) == [ref]
+        assert adapter.layer_getter(name, ref) == segments[name]
+
+
+def test_tables_below_one_root_do_not_see_each_other(url: str) -> None:
+    user, users = adapter_of(url, "user"), adapter_of(url, "users")
+    ref = users.layer_setter("eu", segment_of("eu"))
+    assert user.layer_list("eu") == []
+    assert users.layer_list("eu") == [ref]
+
+
+@pytest.mark.parametrize("ref", ["../x.parquet", "a/b.parquet", "x", "x.segment", "", "..", "a\\b.parquet"])
+def test_a_ref_that_is_none_of_its_own_reaches_no_other_file(tmp_path: Path, ref: str) -> None:
+    adapter = adapter_of(f"parquet+file:{tmp_path}")
+    with pytest.raises(StorageError, match="is no ref of this adapter"):
+        adapter.layer_getter("eu", ref)
+    with pytest.raises(StorageError, match="is no ref of this adapter"):
+        adapter.layer_discard("eu", ref)
+
+
+# Layers
+
+
+def test_a_layer_reads_syncs_compacts_looks_back_and_vacuums(url: str, opened: Open) -> None:
+    clock = Ticking()
+    layer = opened(url, clock=clock, ttl=TWO_DAYS)
+    states: list[list[Item]] = [[]]
+    cursors = []
+    for number in range(40):
+        put(layer, *({"sk": f"i{key}", "n": number, "by": [key]} for key in range(3)))
+        states.append(layer.get("eu"))
+        layer.set([{"type": "DELETE", "item": {"pk": "eu", "sk": f"i{number % 3}"}}])
+        states.append(layer.get("eu"))
+        result = layer.sync()
+        cursors.append(result.cursor)
+        assert layer.get("eu") == states[-1]
+    assert layer.meta("eu").segments < 20  # some were compacted, in Arrow
+    for version in (2, 20, 41, 80):
+        assert layer.get("eu", at=version) == states[version]
+    assert layer.get("eu", at=cursors[10]) == states[22]
+    assert layer.verify().ok
+    clock.advance(2 * TWO_DAYS)
+    assert layer.vacuum(dry_run=False).discarded
+    assert layer.vacuum().discarded == ()
+    assert layer.verify().ok
+    assert layer.get("eu") == states[-1]
+    assert layer.to_arrow("eu", columns=["n"]).num_rows == len(states[-1])
+
+
+def test_two_layers_over_one_store_see_each_other(url: str, opened: Open, tmp_path: Path) -> None:
+    with SQLiteEventLog(tmp_path / "events.db", "users") as one, SQLiteEventLog(tmp_path / "events.db", "users") as two:
+        first, second = opened(url, one), opened(url, two)
+        for number in range(12):
+            writer, reader = (first, second) if number % 2 else (second, first)
+            put(writer, {"sk": f"i{number}", "n": number})
+            writer.sync()
+            assert len(reader.get("eu")) == number + 1
+            assert reader.to_arrow("eu").num_rows == number + 1
+
+
+@pytest.mark.parametrize("kind", ["file", "memory"])
+@given(item=strategies.items())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_value_comes_back_exactly_before_and_after_a_sync(
+    item: Item, kind: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = f"parquet+file:{tmp_path_factory.getbasetemp()}/values" if kind == "file" else "parquet+memory://values"
+    event = {"type": "PUT", "item": item, "id": "one", "partition": "eu"}
+    with Layer(table="users", events="memory:", storage=place, cache_bytes=0) as layer:
+        layer.set([event])
+        expected = strategies.exactly(layer.get("eu"))
+        layer.sync()
+        assert strategies.exactly(layer.get("eu")) == expected
+
+
+def test_attributes_may_change_their_type_from_one_segment_to_the_next(url: str, opened: Open) -> None:
+    layer = opened(url)
+    values: Sequence[object] = (1, 1.5, "x", None, Decimal("1.50"), [1], {"a": {b"x"}}, True, 10**37, b"x")
+    for number in range(30):
+        value = values[number % len(values)]
+        put(layer, {"sk": f"i{number}", "value": value}, {"sk": "same", "value": value})
+        layer.sync()
+    assert layer.meta("eu").segments < 20
+    found = {item["sk"]: item["value"] for item in layer.get("eu")}
+    for number in range(30):
+        assert strategies.exactly(found[f"i{number}"]) == strategies.exactly(values[number % len(values)])
+
+
+# What other programs read
+
+
+ITEMS = [
+    {"sk": "a", "age": 1, "score": 0.5, "state": "active", "paid": Decimal("12.50"), "ok": True, "raw": b"\x00\xff"},
+    {"sk": "b", "age": -(2**62), "score": -1e300, "state": "größer 🎈", "paid": Decimal("-0.01"), "ok": False},
+    {"sk": "c", "age": None, "tags": ["x", {"deep": Decimal("1.10")}], "mixed": 1, "raw": b""},
+    {"sk": "d", "tags": {2, 1}, "mixed": "one", "big": 10**37},
+]
+
+
+@pytest.fixture
+def base(tmp_path: Path, opened: Open) -> Path:
+    """The file of a base."""
+    layer = opened(f"parquet+file:{tmp_path}")
+    put(layer, *ITEMS)
+    layer.sync()
+    (path,) = tmp_path.rglob("*.parquet")
+    return path
+
+
+def expected_rows() -> list[dict[str, Any]]:
+    names = sorted({name for item in ITEMS for name in item})
+    rows = [{"pk": "eu", **{name: item.get(name) for name in names}} for item in ITEMS]
+    rows[2] |= {"tags": '["x",{"deep":1.10}]', "mixed": "1"}
+    rows[3] |= {"tags": "[1,2]", "mixed": '"one"'}
+    return rows
+
+
+def test_duckdb_reads_a_base_as_a_plain_table(base: Path) -> None:
+    names = ", ".join(f'"{name}"' for name in expected_rows()[0])
+    found = duckdb.sql(f"SELECT {names} FROM '{base}' ORDER BY sk")  # noqa: S608 -- our own names
+    types = dict(zip(found.columns, map(str, found.types), strict=True))
+    assert {name: types[name] for name in ("age", "score", "state", "paid", "ok", "raw", "big")} == {
+        "age": "BIGINT",
+        "score": "DOUBLE",
+        "state": "VARCHAR",
+        "paid": "DECIMAL(4,2)",
+        "ok": "BOOLEAN",
+        "raw": "BLOB",
+        "big": "DECIMAL(38,0)",
+    }
+    assert [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()] == expected_rows()
+    assert duckdb.sql(f"SELECT sum(age) FROM '{base}' WHERE state = 'active'").fetchall() == [(1,)]  # noqa: S608 -- likewise
+
+
+def test_polars_reads_a_base_as_a_plain_table(base: Path) -> None:
+    frame = pl.read_parquet(base).drop(ID, ITEM)
+    assert frame.schema["age"] == pl.Int64
+    assert frame.schema["paid"] == pl.Decimal(4, 2)
+    assert frame.sort("sk").to_dicts() == expected_rows()
+
+
+def test_pandas_reads_a_base_as_a_plain_table(base: Path) -> None:
+    frame = pd.read_parquet(base, dtype_backend="pyarrow").drop(columns=[ID, ITEM])
+    rows = frame.sort_values("sk").astype(object).where(frame.notna(), None).to_dict("records")
+    assert rows == expected_rows()
+
+
+def test_the_newest_base_is_the_last_by_name(tmp_path: Path, opened: Open) -> None:
+    layer = opened(f"parquet+file:{tmp_path}")
+    for number in range(120):
+        put(layer, {"sk": f"i{number % 9}", "n": number})
+        layer.sync()
+    newest = sorted(tmp_path.rglob("*-base-*.parquet"))[-1]
+    assert layer.meta("eu").segments > 1
+    (base, *_) = layer._log.head("eu").segments
+    assert newest.name == base.ref
+
+
+def test_whatever_byte_is_damaged_the_items_are_those_stored_or_there_is_an_error(tmp_path: Path) -> None:
+    adapter = adapter_of(f"parquet+file:{tmp_path}")
+    segment = Segment("users", "eu", ORIGIN, "base", 0, 1, {f"i{number}": {"n": number} for number in range(50)})
+    ref = adapter.layer_setter("eu", segment)
+    (path,) = tmp_path.rglob("*.parquet")
+    data = path.read_bytes()
+    told = 0
+    for position in range(len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            assert adapter.layer_getter("eu", ref) == segment
+        except SegmentCorruptError as error:
+            assert str(path) in str(error)
+            told += 1
+    assert told > len(data) / 2  # the rest says nothing that a reader of items looks at
+
+
+def test_verify_reads_also_the_columns_that_a_get_does_not(tmp_path: Path, opened: Open) -> None:
+    layer = opened(f"parquet+file:{tmp_path}")
+    put(layer, *({"sk": f"i{number}", "noise": secrets.token_hex(8)} for number in range(100)))
+    layer.sync()
+    (path,) = tmp_path.rglob("*.parquet")
+    data = bytearray(path.read_bytes())
+    chunk = pq.ParquetFile(path).metadata.row_group(0).column(2)
+    assert chunk.path_in_schema == "noise"
+    data[chunk.data_page_offset + chunk.total_compressed_size // 2] ^= 0xFF
+    path.write_bytes(data)
+    assert len(layer.get("eu")) == 100
+    (finding,) = layer.verify().findings
+    assert "is corrupt" in finding.problem
+
+
+# How little is read
+
+
+class Counting(MemoryFileSystem):
+    """A file system in memory that counts what it gives."""
+
+    protocol = "counting"
+    store: dict[str, Any] = {}  # noqa: RUF012 -- as fsspec has it: all of a protocol share one
+    pseudo_dirs = [""]  # noqa: RUF012 -- likewise
+    given: list[int] = []  # noqa: RUF012 -- likewise
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+        data = bytes(super().cat_file(path, start, end, **options))
+        self.given.append(len(data))
+        return data
+
+
+@pytest.fixture
+def counting() -> Iterator[list[int]]:
+    """What a file system that counts gave so far."""
+    fsspec.register_implementation("counting", Counting, clobber=True)
+    Counting.given.clear()
+    yield Counting.given
+    Counting.store.clear()
+    Counting.given.clear()
+
+
+ROWS = 40_000
+
+
+@pytest.fixture
+def large(opened: Open, counting: list[int], monkeypatch: pytest.MonkeyPatch) -> Layer:
+    """A partition with a base of some megabytes in several row groups, one small delta, and something pending."""
+    monkeypatch.setattr("dynalayer_parquet.files._GROUP_ROWS", 5000)
+    monkeypatch.setattr("dynalayer.columns.items.ROWS", 5000)
+    layer = opened("parquet+counting://place")
+    put(layer, *({"sk": f"{n:08}", "n": n, "noise": secrets.token_hex(50)} for n in range(ROWS)))
+    layer.sync()
+    put(layer, {"sk": "00000001", "n": -1})
+    layer.sync()
+    put(layer, {"sk": "00000002", "n": -2})
+    counting.clear()
+    return layer
+
+
+def sizes() -> list[int]:
+    return sorted(len(file.getvalue()) for file in Counting.store.values())
+
+
+def test_a_scan_of_one_column_reads_that_column_alone(large: Layer, counting: list[int]) -> None:
+    table = large.to_arrow("eu", columns=["n"])
+    assert sum(table.column("n").to_pylist()) == sum(range(ROWS)) - 1 - 1 - 2 - 2
+    whole = sizes()[-1]
+    assert whole > 2_000_000
+    assert sum(counting) < whole / 4
+
+
+def test_a_scan_with_a_filter_reads_only_where_it_may_match(large: Layer, counting: list[int]) -> None:
+    table = large.to_arrow("eu", columns=["sk", "noise"], filter=pc.field("n").isin([-2, ROWS - 3]))
+    assert sorted(table.column("sk").to_pylist()) == ["00000002", f"{ROWS - 3:08}"]
+    assert sum(counting) < sizes()[-1] / 3  # a row group of eight, and footers
+
+
+def test_a_whole_read_asks_once_for_each_segment(large: Layer, counting: list[int]) -> None:
+    assert len(large.get("eu")) == ROWS
+    assert sorted(counting) == sizes()
+
+
+def test_one_change_to_a_large_partition_reads_nothing_and_writes_a_small_file(
+    large: Layer, counting: list[int]
+) -> None:
+    large.sync()
+    assert counting == []
+    assert sizes()[0] < 10_000
+
+
+# URLs and options
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("parquet:snapshots", "say where after a +"),
+        ("parquet+nosuch://x", "nosuch"),
+        ("parquet+file:", "names no path"),
+        ("parquet+file:x?fast=1", "knows no option 'fast'"),
+        ("parquet+s3://bucket/x?fast=1", "knows no option 'fast'"),
+        ("parquet+s3://", "names no place"),
+        ("parquet+memory://", "names no place"),
+        ("parquet+memory://x?secret=s3cr3t", "secret does not belong in a URL"),
+        ("parquet+s3://user:s3cr3t@bucket/x", "credentials"),
+        ("parquet+s3://bucket/x?endpoint_url=http://user:s3cr3t@host", "credentials"),
+    ],
+)
+def test_a_url_that_is_wrong_is_refused_and_no_secret_is_repeated(url: str, told: str, opened: Open) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        opened(url)
+    assert told in str(refused.value)
+    assert "s3cr3t" not in str(refused.value)
+
+
+def test_an_adapter_takes_a_file_system_of_ones_own(opened: Open) -> None:
+    own = MemoryFileSystem()
+    place = secrets.token_hex(8)
+    layer = opened(ParquetAdapter(f"memory://{place}", "users", filesystem=own))
+    put(layer, {"sk": "a"})
+    layer.sync()
+    assert own.find(f"/{place}/users")
+    assert repr(place)[1:-1] in repr(ParquetAdapter(f"memory://{place}", "users", filesystem=own))
+    with pytest.raises(ConfigurationError, match="takes no storage_options"):
+        ParquetAdapter("memory://x", "users", filesystem=own, storage_options={})
+    with pytest.raises(ConfigurationError, match="root is a URL"):
+        ParquetAdapter("x", "users")
+
+
+def test_the_adapter_is_found_by_name_and_declares_what_it_can() -> None:
+    adapter = adapter_of("parquet+memory://x")
+    assert isinstance(adapter, Adapter)
+    assert (adapter.name, adapter.capabilities.columns, adapter.capabilities.deltas) == ("parquet", True, True)
+
+
+# Durability on this machine
+
+
+def test_a_file_is_flushed_with_its_folders_before_its_ref_is_returned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def flushing(descriptor: int) -> None:
+        done.append(f"flush {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        fsync(descriptor)
+
+    def naming(path: Path, target: Path) -> Path:
+        done.append(f"name {target.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", flushing)
+    monkeypatch.setattr(Path, "replace", naming)
+    ref = adapter_of(f"parquet+file:{tmp_path}/snapshots").layer_setter("eu", segment_of("eu"))
+    assert done[-3:] == [f"flush {ref}.part", f"name {ref}", "flush eu"]
+    assert {"flush snapshots", "flush users"} <= set(done)
+
+
+def test_a_write_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = adapter_of(f"parquet+file:{tmp_path}/snapshots")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match="the disk is full") as failed:
+            adapter.layer_setter("eu", segment_of("eu"))
+    assert failed.value.retryable
+    assert list(tmp_path.rglob("*.parquet*")) == []
+
+
+def test_a_forked_child_reads_and_writes_with_connections_of_its_own(moto_s3: Any, tmp_path: Path) -> None:
+    code = f"""
+import os
+from dynalayer import Layer
+layer = Layer(table="users", get_item_unique_identifier="sk", events="sqlite:///{tmp_path}/events.db",
+              storage={moto_s3.url(scheme="parquet+s3")!r})
+layer.set([{{"type": "PUT", "item": {{"sk": "parent"}}}}])
+layer.sync()
+child = os.fork()
+if child == 0:
+    layer.set([{{"type": "PUT", "item": {{"sk": "child"}}}}])
+    layer.sync()
+    os._exit(0 if len(layer.get()) == 2 else 1)
+assert os.waitpid(child, 0)[1] == 0
+layer.set([{{"type": "PUT", "item": {{"sk": "again"}}}}])
+layer.sync()
+print(len(layer.get()), layer.to_arrow().num_rows)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["3", "3"], done.stderr
+
+
+def test_what_is_passed_to_s3_arrives_there(moto_s3: Any, opened: Open) -> None:
+    url = moto_s3.url(scheme="parquet+s3", storage_class="STANDARD_IA", sse="AES256")
+    layer = opened(url, MemoryEventLog("users"))
+    put(layer, {"sk": "a"})
+    layer.sync()
+    (key,) = moto_s3.listed()
+    told = moto_s3.client.head_object(Bucket=moto_s3.bucket, Key=key)
+    assert (told["StorageClass"], told["ServerSideEncryption"]) == ("STANDARD_IA", "AES256")
