@@ -153,7 +153,7 @@ def test_credentials_that_run_out_in_the_middle_of_a_sync_leave_everything_pendi
         return expired
 
     proxy.rule = rule
-    with pytest.raises(StorageError, match="ExpiredToken.*renew them") as failed:
+    with pytest.raises(StorageError, match=r"ExpiredToken.*renew them") as failed:
         layer.sync()
     assert layer.meta().unsynced_total == 2
     assert len(failed.value.__notes__) == 1
