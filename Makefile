@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PARALLEL ?= 2
 LOCAL := $(VENV)/dynamodb-local
 
-.PHONY: demo test check lint types imports format bench bench-dynamodb clean dynamodb-local
+.PHONY: demo test check lint types imports format bench bench-dynamodb bench-parquet clean dynamodb-local
 
 demo: $(VENV)/.installed
 	$(BIN)/dynalayer demo
@@ -38,6 +38,9 @@ bench: $(VENV)/.installed
 
 bench-dynamodb: $(VENV)/.tested dynamodb-local
 	PYTHONPATH=tests $(BIN)/python benchmarks/dynamodb.py
+
+bench-parquet: $(VENV)/.tested
+	$(BIN)/python benchmarks/parquet.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
