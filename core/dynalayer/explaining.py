@@ -118,11 +118,19 @@ class Explainer:
         if head.segments and not capabilities.deltas:
             cost += self._reads(len(head.segments), "what the new base begins with")
         cost += Cost((Request("layer_setter", 1, 0, 0, "the segment of what is folded", "write"),))
+        if capabilities.publishing:
+            if capabilities.deltas:
+                cost += self._reads(len(head.segments), "what is published with the change")
+            cost += Cost((Request("layer_publish", 1, 0, 0, "the partition, for other programs", "write"),))
         span = due(_folded(head, costs.pending)) if capabilities.deltas else None
         if span is None:
             return cost
-        merged = Cost((Request("layer_setter", 1, 0, 0, "the segment that they become", "write"),))
-        return cost + self._reads(span[1] - span[0], "segments that are due to be merged") + merged + costs.compaction
+        getter, setter = "layer_getter", "layer_setter"
+        if capabilities.columns:
+            getter, setter = "layer_columns", "layer_columns_setter"
+        read = Request(getter, span[1] - span[0], 0, 0, "segments that are due to be merged", "read")
+        written = Request(setter, 1, 0, 0, "the segment that they become", "write")
+        return cost + Cost((read, written)) + costs.compaction
 
 
 def _folded(head: Head, entries: int) -> tuple[SegmentRef, ...]:

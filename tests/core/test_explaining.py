@@ -21,9 +21,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import servers
-from dynalayer import ConfigurationError, Cost, DynamoDBEventLog, Item, Layer, Prices, Usage
+from dynalayer import (
+    Capabilities,
+    ConfigurationError,
+    Cost,
+    DynamoDBEventLog,
+    Item,
+    Layer,
+    Prices,
+    Usage,
+    hookimpl,
+)
 from dynalayer.explaining import Explanation
+from dynalayer.testing.faults import WrappedAdapter
 from dynalayer.units import item_size, write_units
+from dynalayer_local import LocalAdapter
 from fakes import Ticking
 
 if TYPE_CHECKING:
@@ -703,6 +715,36 @@ def test_a_log_that_is_not_paid_by_request_costs_only_what_the_storage_does(tmp_
 
 
 # What is counted
+
+
+class Publishing(WrappedAdapter):
+    """An adapter that publishes, to nobody."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(LocalAdapter(folder))
+        self.capabilities = Capabilities(publishing=True)
+
+    @hookimpl
+    def layer_publish(self, partition: str, origin: str, version: int, items: Mapping[str, Item]) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("kind", ["local", "publishing", "parquet"])
+def test_a_sync_asks_of_every_kind_of_storage_what_was_explained(tmp_path: Path, kind: str) -> None:
+    storage: Any = {"local": f"local:{tmp_path}", "parquet": f"parquet+file:{tmp_path}"}.get(kind) or Publishing(
+        tmp_path
+    )
+    compactions = 0
+    with Layer(table="users", get_item_unique_identifier="sk", events="memory:", storage=storage) as layer:
+        for number in range(20):
+            layer.set([{"type": "PUT", "item": {"sk": f"i{number % 4}", "n": number}}])
+            told = layer.explain().sync
+            done = counted(layer, "sync", layer.sync)
+            assert (told.usage.storage_reads, told.usage.storage_writes) == (done.storage_reads, done.storage_writes)
+            compactions += any("merged" in request.why for request in told.requests)
+            published = [request.count for request in told.requests if request.name == "layer_publish"]
+            assert published == ([1] if kind == "publishing" else [])
+    assert compactions > 1
 
 
 def test_storage_calls_are_counted_under_the_operation_that_makes_them(table: Table) -> None:
