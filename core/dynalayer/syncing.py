@@ -12,14 +12,15 @@ import random
 import secrets
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from dynalayer.clock import INITIAL, MICROSECONDS, Clock, from_iso, to_iso
+from dynalayer.clock import MICROSECONDS, Clock, from_iso, to_iso
 from dynalayer.compaction import Compactor, due, retire
 from dynalayer.errors import ConflictError, EventLogError, LayerError, SegmentMissingError
-from dynalayer.eventlog.base import MAX_DELTAS, EventLog, Head, HeadMove, Mark, Record, SegmentRef, Unmarked
+from dynalayer.eventlog.base import MAX_DELTAS, EventLog, Head, HeadMove, Mark, Record, Unmarked
 from dynalayer.events import Change
 from dynalayer.fold import NetChanges, apply_changes, apply_segment
+from dynalayer.moving import announce_empty, give_back, has_moved, head_after, new_moment, rising
 from dynalayer.segments import Segment
 from dynalayer.snapshots import Snapshots, changes_of, contiguous, missing_record
 from dynalayer.states import SyncResult
@@ -93,7 +94,7 @@ class Syncer:
         Returns:
             What was done, and the first partition's error, with further ones in its notes.
         """
-        sync = _Sync(secrets.token_hex(8), self._moment())
+        sync = _Sync(secrets.token_hex(8), new_moment(self._log, self._clock))
         for partition in partitions:
             try:
                 self._sync(sync, partition)
@@ -124,12 +125,6 @@ class Syncer:
         except EventLogError as error:
             logger.warning("expired records could not be deleted; the next sync tries again: %s", error)
 
-    def _moment(self) -> int:
-        """This sync's moment: later than every sync's before it, whatever the clocks say."""
-        last = self._log.last_cursor()
-        now = self._clock()
-        return now if last == INITIAL else max(now, from_iso(last) + 1)
-
     def _sync(self, sync: _Sync, partition: str) -> None:
         sync.held_until = 0
         self._hold(sync, partition)
@@ -145,10 +140,7 @@ class Syncer:
                 if complete:
                     break
         finally:
-            try:
-                self._log.release(partition, sync.owner)
-            except EventLogError as error:
-                logger.warning("a lease could not be given back; it will run out by itself: %s", error)
+            give_back(self._log, partition, sync.owner)
 
     def _hold(self, sync: _Sync, partition: str) -> None:
         """Take the lease, or prolong it once half of it is gone; a mutable place needs it whole each time."""
@@ -236,15 +228,12 @@ class Syncer:
     def _move(self, sync: _Sync, partition: str, head: Head, records: Sequence[Record]) -> Head | None:
         """Write the records' segment and move the head to name it; None if another moved the head first."""
         last, count = records[-1], sum(record.count for record in records)
-        again = partition in sync.folded
-        if head.cursor not in (INITIAL, to_iso(sync.moment)):
-            # Syncs overlap and clocks differ: cursors rise with the versions all the same.
-            sync.moment = max(sync.moment, from_iso(head.cursor) + 1)
+        sync.moment = rising(sync.moment, head)
         cursor = to_iso(sync.moment)
         changes = itertools.chain.from_iterable(changes_of(self._log, partition, record) for record in records)
         segment = self._segment(partition, head, last.version, changes)
         if not segment.items and head.segments and not self._storage.capabilities.immutable:
-            announced = self._announce_empty(partition, head)
+            announced = announce_empty(self._log, partition, head)
             if announced is None:
                 return None
             head = announced
@@ -257,52 +246,15 @@ class Syncer:
             self._storage.publish(segment, items)
         kept = head.segments if segment.kind == "delta" else ()
         replaced = head.segments[len(kept) :] if self._storage.capabilities.immutable else ()
-        moved = Head(
-            version=last.version,
-            revision=head.revision + 1,
-            segments=(*kept, named),
-            events_total=last.events_total,
-            bytes_total=last.bytes_total,
-            at=last.at,
-            cursor=cursor,
-            synced_times=head.synced_times + (0 if again else 1),
-            synced_last_total=count + (head.synced_last_total if head.cursor == cursor else 0),
-            reset=head.reset,
-            retention=max(head.retention, *(record.retention for record in records)),
-            vacuums=head.vacuums,
-        )
+        moved = head_after(head, records, (*kept, named), cursor, again=partition in sync.folded)
         retired = retire(replaced, max(self._clock(), sync.moment), moved.retention)
         move = HeadMove(head.revision, moved, retired, folded=count, first=not sync.folded)
-        if not self._moved(partition, move, named):
+        if not has_moved(self._log, partition, move, named):
             return None
-        sync.folded[partition] = sync.folded.get(partition, 0) + count
+        if count:  # else it was a reset alone that nobody committed
+            sync.folded[partition] = sync.folded.get(partition, 0) + count
         sync.records += len(records)
         return moved
-
-    def _announce_empty(self, partition: str, head: Head) -> Head | None:
-        """Let the head vouch for no items before a mutable place is emptied; None if another moved it first.
-
-        A reader takes an empty answer for a failure where the head counts items. Between the emptying and the move to
-        the version that is empty a sync may crash: without this every read and sync after it would fail. While the
-        head vouches for none, whatever the place gives comes out right: the pending events remove all of it.
-        """
-        if not head.segments[0].entries:
-            return head
-        emptied = replace(
-            head, revision=head.revision + 1, segments=tuple(replace(named, entries=0) for named in head.segments)
-        )
-        return emptied if self._log.move_head(partition, HeadMove(head.revision, emptied)) else None
-
-    def _moved(self, partition: str, move: HeadMove, named: SegmentRef) -> bool:
-        """Move the head; where the answer is no, or lost, the head itself tells whether it was this that moved it."""
-        try:
-            if self._log.move_head(partition, move):
-                return True
-        except EventLogError:
-            if named not in self._log.head(partition).segments:
-                raise
-            return True
-        return named in self._log.head(partition).segments
 
     def _segment(self, partition: str, head: Head, version: int, changes: Iterable[Change]) -> Segment:
         """What the changes after a head come to: a base where there is none, or where no delta can be kept."""
