@@ -35,7 +35,7 @@ from dynalayer.opening import need_dynamodb as _need_dynamodb
 from dynalayer.plain import plain_json
 from dynalayer.s3 import s3_refusal
 from dynalayer.segments import Segment, SegmentHeader
-from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
+from dynalayer.states import ImportResult, LayerMeta, PartitionMeta, SyncResult
 from dynalayer.urls import URL
 from dynalayer.vacuuming import VacuumResult
 from dynalayer.values import Item
@@ -61,6 +61,7 @@ __all__ = [
     "Explanation",
     "Finding",
     "HistoryError",
+    "ImportResult",
     "InvalidEventError",
     "InvalidInputError",
     "InvalidValueError",

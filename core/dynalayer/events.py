@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
@@ -121,7 +121,6 @@ class EventReader:
         self._table = table
         self._get_id = get_id
         self._get_partition = get_partition
-        self.tells_partitions = get_partition is not None
 
     def read(self, event: object, index: int) -> tuple[str, Change]:
         """One event's partition and change; the change shares nothing mutable with what was given.
@@ -155,17 +154,45 @@ class EventReader:
         item = event["item"]
         encoded = item_to_json(item)
         item = copy_item(item)
-        # A function may do as it likes with what it is given: it is given a copy of its own.
-        seen = copy_item(item) if callable(self._get_id) or callable(self._get_partition) else item
+        seen = self._seen(item)
         return self._partition_of(seen, event), Change(change_type, self._id_of(seen, event), item, encoded)
 
-    def partition_of(self, item: Item) -> str:
-        """An item's partition by the layer's own function; `""` where partitions are not used."""
-        return self._partition_of(item, {})
+    def items_of(self, partition: str, items: Iterable[object]) -> dict[str, Item]:
+        """All items of a partition by identifier, as somebody else kept them; they share nothing mutable with those.
 
-    def id_of(self, item: Item) -> str:
-        """An item's identifier by the layer's own function."""
-        return self._id_of(item, {})
+        Raises:
+            InvalidEventError: What is wrong, and with which item, counted from 0.
+        """
+        found: dict[str, Item] = {}
+        for index, item in enumerate(items):
+            try:
+                identifier, copied = self._item_of(partition, item)
+            except InvalidValueError as error:
+                raise InvalidValueError(f"item {index}: {error.message}", path=error.path, index=index) from error
+            except InvalidInputError as error:
+                raise InvalidEventError(f"item {index}: {error.message}", index=index) from error
+            if identifier in found:
+                same = list(found).index(identifier)
+                raise InvalidEventError(
+                    f"item {index}: its identifier, {identifier!r:.100}, is that of item {same} too", index=index
+                )
+            found[identifier] = copied
+        return found
+
+    def _item_of(self, partition: str, item: Any) -> tuple[str, Item]:
+        item_to_json(item)
+        copied = copy_item(item)
+        seen = self._seen(copied)
+        identifier = self._id_of(seen, {})
+        if self._get_partition is not None:
+            belongs = self._partition_of(seen, {})
+            if belongs != partition:
+                raise InvalidInputError(f"it belongs to partition {belongs!r:.100}, not to {partition!r:.100}")
+        return identifier, copied
+
+    def _seen(self, item: Item) -> Item:
+        """What functions are given: a copy of their own, since they may do as they like with it."""
+        return copy_item(item) if callable(self._get_id) or callable(self._get_partition) else item
 
     def _partition_of(self, item: Item, event: Mapping[str, Any]) -> str:
         given = event.get("partition")
@@ -185,7 +212,7 @@ class EventReader:
                 raise InvalidInputError("it has no 'id', and the layer was given no get_item_unique_identifier to ask")
             identifier = given[0]
         else:
-            identifier = _check_id(_ask(self._get_id, item, "identifier"), "its item's identifier")
+            identifier = _check_id(_ask(self._get_id, item, "identifier"), "the item's identifier")
         for other in given:
             if other != identifier:
                 raise InvalidInputError(f"it says id {other!r:.100}, its item is {identifier!r:.100}")
@@ -195,7 +222,7 @@ class EventReader:
 def _ask(function: ItemFunction, item: Item, what: str) -> object:
     if isinstance(function, str):
         if function not in item:
-            raise InvalidInputError(f"its item has no attribute {function!r}, which is its {what}")
+            raise InvalidInputError(f"the item has no attribute {function!r}, which is its {what}")
         return item[function]
     try:
         return function(item)

@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Self, overload
 
 from dynalayer import clock as clocks
-from dynalayer.appending import TTL, Appender, check_ttl
+from dynalayer.appending import DAY, TTL, Appender, check_ttl
 from dynalayer.asof import At, Historian
+from dynalayer.bulk import paused_collector
 from dynalayer.clock import Clock
 from dynalayer.costs import Prices, Usage, check_prices
 from dynalayer.counting import operation
@@ -26,9 +27,10 @@ from dynalayer.plugins import (
     new_manager,
 )
 from dynalayer.reading import Reader
+from dynalayer.resetting import Resetter
 from dynalayer.runs import SyncRuns
 from dynalayer.snapshots import Snapshots
-from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
+from dynalayer.states import ImportResult, LayerMeta, PartitionMeta, SyncResult
 from dynalayer.syncing import Syncer
 from dynalayer.triggering import Trigger
 from dynalayer.vacuuming import Vacuum, VacuumResult
@@ -131,7 +133,9 @@ class Layer:
         self._reading = Reader(self._log, snapshots)
         self._historian = Historian(self._log, snapshots, immutable=self._storage.capabilities.immutable)
         syncer = Syncer(self._log, self._storage, snapshots, clock, lease)
-        self._runs = SyncRuns(self._log, syncer, self._observers, _STRATEGY_LAG)
+        # A function of the item says nothing of a reset, which has none.
+        resetter = Resetter(self._log, self._storage, clock, lease, DAY if callable(ttl) else ttl)
+        self._runs = SyncRuns(self._log, syncer, resetter, self._observers, _STRATEGY_LAG)
         self._vacuum = Vacuum(self._log, self._storage, clock)
         self._verifier = Verifier(self._log, self._storage, clock)
         self._explainer = Explainer(self._log, self._storage, snapshots, self._reading)
@@ -316,6 +320,40 @@ class Layer:
         self._check_open()
         return self._runs.run(None if partition is None else check_partition(partition))
 
+    def import_snapshot(self, partition: str, items: Iterable[object]) -> ImportResult:
+        """Take over the items of a partition that another program kept, a cache of its, without a rebuild.
+
+        They count as older than every event that this layer has of the partition: those are folded on top. As long as
+        no event was folded, it may be done again, with newer items. Where it breaks off nothing of it is seen, and it
+        is done again.
+
+        Args:
+            partition: The partition.
+            items: All of its items.
+
+        Returns:
+            `count` items taken, `folded` events that were folded on top, the snapshot's `version` and `cursor`.
+
+        Raises:
+            InvalidEventError: One cannot be taken: its position, from 0, and what is wrong; nothing was written.
+            InvalidInputError: The partition was synced already.
+            ConflictError: A sync of the partition is at work, or others moved its head again and again; `retryable`.
+            StorageError: The adapter failed.
+            EventLogError: The log failed.
+        """
+        self._check_open()
+        check_partition(partition)
+        if isinstance(items, str | bytes | dict) or not isinstance(items, Iterable):
+            raise InvalidInputError(
+                f"import_snapshot() takes a list of items, not {type(items).__name__}", operation="import"
+            )
+        try:
+            with paused_collector():
+                checked = self._reader.items_of(partition, items)
+            return self._runs.take_over(partition, checked)
+        except LayerError as error:
+            raise error.within(operation="import", partition=partition)  # noqa: B904 -- the same error
+
     def partitions(self) -> list[str]:
         """Every partition that has ever had an event, sorted."""
         self._check_open()
@@ -402,7 +440,10 @@ class Layer:
             raise ClosedError(f"the layer of table {self.table!r} was closed")
 
     def _layer_meta(self, *, lag: float = 0) -> LayerMeta:
-        return layer_meta(self._log.layer_state(lag=lag), self._trigger.error)
+        state = self._log.layer_state(lag=lag)
+        # What was taken over is there, though no event was appended.
+        loaded = state.appended > 0 or bool(self._log.partitions())
+        return layer_meta(state, self._trigger.error, loaded=loaded)
 
     def _partition_meta(self, partition: str, *, lag: float = 0) -> PartitionMeta:
         return partition_meta(self._log.partition_state(partition, lag=lag))

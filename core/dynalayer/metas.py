@@ -9,11 +9,17 @@ from dynalayer.states import LayerMeta, PartitionMeta
 __all__ = ["layer_meta", "partition_meta"]
 
 
-def layer_meta(state: LayerState, error: str | None) -> LayerMeta:
-    """A layer's counts; `error` is what failed last in a sync that a strategy asked for."""
+def layer_meta(state: LayerState, error: str | None, *, loaded: bool) -> LayerMeta:
+    """A layer's counts.
+
+    Args:
+        state: As the log counts.
+        error: What failed last in a sync that a strategy asked for.
+        loaded: Whether anything was ever stored.
+    """
     return LayerMeta(
         cursor=state.cursor,
-        loaded=state.appended > 0,
+        loaded=loaded,
         synced_last_total=state.synced_last_total,
         synced_times=state.synced_times,
         synced_total=state.folded,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from dynalayer.errors import SegmentCorruptError, StorageError
+from dynalayer.errors import InvalidInputError, SegmentCorruptError, StorageError
 from dynalayer.events import EventReader
 from dynalayer.hookspecs import Capabilities, hookimpl
 from dynalayer.segments import Segment
-from dynalayer.values import Item, copy_item, item_to_json
+from dynalayer.values import Item, copy_item
 
 __all__ = ["Getter", "PlainPair", "Setter"]
 
@@ -54,22 +54,10 @@ class PlainPair:
         Raises:
             SegmentCorruptError: The answer is not a list of items of the value domain, or has an identifier twice.
         """
-        items: dict[str, Item] = {}
-        for item in self._getter(partition) or ():
-            try:
-                item_to_json(item)
-                identifier = self._reader.id_of(item)
-                belongs = self._reader.partition_of(item) if self._reader.tells_partitions else partition
-            except ValueError as error:
-                raise SegmentCorruptError(f"the getter gave what is no item of this layer: {error}") from error
-            if belongs != partition:
-                raise SegmentCorruptError(
-                    f"the getter gave the item {identifier!r} of partition {belongs!r:.100}; it is asked for one "
-                    "partition's items and must give no others"
-                )
-            if identifier in items:
-                raise SegmentCorruptError(f"the getter gave the item {identifier!r} twice")
-            items[identifier] = copy_item(item)
+        try:
+            items = self._reader.items_of(partition, self._getter(partition) or ())
+        except InvalidInputError as error:
+            raise SegmentCorruptError(f"the getter gave what is no item of this partition: {error.message}") from error
         return Segment(self._table, partition, "", "base", 0, int(ref), items)
 
     @hookimpl

@@ -1,30 +1,36 @@
-"""Syncs as they run, from whichever thread: known to `close()`, which waits for them."""
+"""Syncs and resets as they run, from whichever thread: known to `close()`, which waits for them."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from dynalayer.counting import operation
 from dynalayer.eventlog.base import EventLog
 from dynalayer.plugins import Observers
+from dynalayer.resetting import Resetter
 from dynalayer.running import Running
-from dynalayer.states import SyncResult
+from dynalayer.states import ImportResult, SyncResult
 from dynalayer.syncing import Syncer
+from dynalayer.values import Item
 
 __all__ = ["SyncRuns"]
 
 
 class SyncRuns:
-    """Runs a layer's syncs.
+    """Runs a layer's syncs and resets.
 
     Args:
         log: The layer's event log.
         syncer: Folds.
+        resetter: Puts items in place of snapshots.
         observers: Whom to tell.
         lag: Seconds by which what a sync of one partition knows beforehand may lag.
     """
 
-    def __init__(self, log: EventLog, syncer: Syncer, observers: Observers, lag: float) -> None:
+    def __init__(self, log: EventLog, syncer: Syncer, resetter: Resetter, observers: Observers, lag: float) -> None:
         self._log = log
         self._syncer = syncer
+        self._resetter = resetter
         self._observers = observers
         self._lag = lag
         self._syncing = Running()
@@ -41,6 +47,25 @@ class SyncRuns:
         """
         with self._syncing.working(), operation("sync"):
             return self._run(partition)
+
+    def take_over(self, partition: str, items: Mapping[str, Item]) -> ImportResult:
+        """Let items begin a partition, then sync it: that marks what was folded on top, and folds what has come since.
+
+        Raises:
+            LayerError: As `Layer.import_snapshot`. What fails after the items were taken is told as it is of a sync in
+                the background.
+        """
+        with self._syncing.working(), operation("import"):
+            taken = self._resetter.take_over(partition, items)
+            if taken.folded:
+                self._observers.synced(
+                    SyncResult(taken.folded, locked=False, partitions=(partition,), cursor=taken.cursor)
+                )
+            try:
+                self._run(partition)
+            except Exception as error:  # noqa: BLE001 -- the next sync does what this one did not
+                self._observers.failed("sync", error)
+            return taken
 
     def _run(self, partition: str | None) -> SyncResult:
         if partition is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-__all__ = ["LayerMeta", "PartitionMeta", "SyncResult"]
+__all__ = ["ImportResult", "LayerMeta", "PartitionMeta", "SyncResult"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,23 @@ class PartitionMeta:
     unsynced_bytes: int
     unsynced_since: datetime | None
     segments: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What taking over a partition's items did.
+
+    Attributes:
+        count: Items taken.
+        folded: Events of the log that were folded on top of them.
+        version: The version whose snapshot they are.
+        cursor: The cursor under which it stands.
+    """
+
+    count: int
+    folded: int
+    version: int
+    cursor: str
 
 
 @dataclass(frozen=True, slots=True)

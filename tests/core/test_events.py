@@ -249,22 +249,22 @@ def test_an_event_for_another_table_is_refused(table: object) -> None:
 @pytest.mark.parametrize("value", [True, False, None, 1.0, 1.5, b"x", [1], {"a": 1}, Decimal("1.5"), {"a"}], ids=label)
 def test_an_identifier_that_is_neither_text_nor_a_whole_number_is_refused(value: Any) -> None:
     kind = type(value).__name__
-    assert f"its item's identifier is {kind}" in str(refusal(event(item={"pk": "eu", "sk": value})))
-    assert f"its item's identifier is {kind}" in str(refusal(event(), reader(get_id=lambda item: value)))
+    assert f"the item's identifier is {kind}" in str(refusal(event(item={"pk": "eu", "sk": value})))
+    assert f"the item's identifier is {kind}" in str(refusal(event(), reader(get_id=lambda item: value)))
     if value is not None:
         assert f"'id' is {kind}" in str(refusal(event(id=value), reader(get_id=None)))
         assert f"'sort' is {kind}" in str(refusal(event(sort=value)))
 
 
 def test_an_empty_identifier_is_refused() -> None:
-    assert "its item's identifier is empty" in str(refusal(event(item={"pk": "eu", "sk": ""})))
+    assert "the item's identifier is empty" in str(refusal(event(item={"pk": "eu", "sk": ""})))
     assert "'id' is empty" in str(refusal(event(id=""), reader(get_id=None)))
     assert "'sort' is empty" in str(refusal(event(sort="")))
 
 
 def test_an_identifier_with_a_lone_surrogate_is_refused() -> None:
     assert "'id' holds a lone surrogate" in str(refusal(event(id="\ud800"), reader(get_id=None)))
-    assert "its item's identifier holds a lone surrogate" in str(refusal(event(), reader(lambda item: "\udfff")))
+    assert "the item's identifier holds a lone surrogate" in str(refusal(event(), reader(lambda item: "\udfff")))
 
 
 @pytest.mark.parametrize("given", [event(), event(id=None), event(sort=None)])
@@ -274,11 +274,11 @@ def test_an_event_without_identifier_is_refused_where_the_layer_cannot_tell_it(g
 
 
 def test_an_item_without_the_identifying_attribute_is_refused() -> None:
-    assert "its item has no attribute 'sk', which is its identifier" in str(refusal(event(item={"pk": "eu"})))
+    assert "the item has no attribute 'sk', which is its identifier" in str(refusal(event(item={"pk": "eu"})))
 
 
 def test_an_item_without_the_partitioning_attribute_is_refused() -> None:
-    assert "its item has no attribute 'pk', which is its partition" in str(refusal(event(item={"sk": "a"})))
+    assert "the item has no attribute 'pk', which is its partition" in str(refusal(event(item={"sk": "a"})))
 
 
 @pytest.mark.parametrize("value", [5, None, True, b"eu", 1.5, ["eu"], Decimal(5)], ids=label)

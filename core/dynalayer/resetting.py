@@ -1,0 +1,147 @@
+"""The reset engine: a partition's items from elsewhere become its snapshot, and no event that it has is lost.
+
+A record of kind RESET in the log says where: its snapshot is a base of the given items with all later events folded on
+top. Any step may crash: until the head has moved the partition is what it was, and all of it can be done again.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from dynalayer.clock import MICROSECONDS, Clock, to_iso
+from dynalayer.compaction import retire
+from dynalayer.errors import ConflictError, InvalidInputError
+from dynalayer.eventlog.base import Draft, EventLog, Head, HeadMove, Record, RecordKind
+from dynalayer.events import pack
+from dynalayer.fold import apply_changes
+from dynalayer.moving import announce_empty, give_back, has_moved, head_after, new_moment, rising
+from dynalayer.segments import Segment
+from dynalayer.snapshots import changes_of, contiguous, missing_record
+from dynalayer.states import ImportResult
+from dynalayer.storage import Storage
+from dynalayer.values import Item
+
+__all__ = ["Resetter"]
+
+_TRIES = 32  # each loses only to a head that another moved
+
+
+class Resetter:
+    """Puts items in place of partitions' snapshots.
+
+    Args:
+        log: The layer's event log.
+        storage: The layer's storage.
+        clock: Tells moments, cursors and leases.
+        lease: How long a lease lasts, in seconds.
+        retention: How long a reset's record is kept after it was folded, in seconds.
+    """
+
+    def __init__(self, log: EventLog, storage: Storage, clock: Clock, lease: float, retention: int) -> None:
+        self._log = log
+        self._storage = storage
+        self._clock = clock
+        self._lease = int(lease * MICROSECONDS)
+        self._retention = retention
+
+    def take_over(self, partition: str, items: Mapping[str, Item]) -> ImportResult:
+        """Let a partition of which no event was folded yet begin with items that are older than all of its events.
+
+        Args:
+            partition: The partition.
+            items: Its items by identifier.
+
+        Raises:
+            InvalidInputError: Events of it were folded: its snapshot says more than these items.
+            ConflictError: A sync holds its lease, or others moved its head at every one of a bounded number of tries.
+            StorageError: The adapter failed.
+            EventLogError: The log failed.
+        """
+        with self._held(partition) as owner:
+            head = self._log.head(partition)
+            if head.events_total:
+                taken = f"taken over at version {head.reset}, with events folded on top" if head.reset else "synced"
+                raise InvalidInputError(
+                    f"it was {taken}, already: its snapshot is of version {head.version}. What is taken over comes "
+                    "before a partition's first sync: give it a layer of its own, or leave it out"
+                )
+            # So far there are but resets in it: everything that is in the log is later than the items.
+            return self._reset(partition, owner, items, above=head.version)
+
+    @contextmanager
+    def _held(self, partition: str) -> Iterator[str]:
+        """The partition's lease, for the time of a reset, and its owner's name."""
+        owner = secrets.token_hex(8)
+        self._hold(partition, owner)
+        try:
+            yield owner
+        finally:
+            give_back(self._log, partition, owner)
+
+    def _hold(self, partition: str, owner: str) -> None:
+        now = self._clock()
+        if not self._log.lease(partition, owner, now, now + self._lease):
+            raise ConflictError(
+                "another sync is at work on it; try again when it is done, or its lease has run out", retryable=True
+            )
+
+    def _reset(self, partition: str, owner: str, items: Mapping[str, Item], *, above: int) -> ImportResult:
+        """Make a base of items and of all events above a version, which are later than these, and commit it."""
+        version, missing = 0, None
+        for _ in range(_TRIES):
+            head = self._log.head(partition)
+            if version <= head.version:  # a reset is committed at its own version, or not at all
+                version = self._append(partition)
+            run = self._log.read(partition, above)
+            records = contiguous([record for record in run.records if record.version <= version], above)
+            missing = above + len(records) + 1 if above + len(records) < version else None
+            moved = self._commit(partition, owner, head, items, records) if missing is None else None
+            if moved is not None:
+                return ImportResult(len(items), moved.events_total - head.events_total, version, moved.cursor)
+            time.sleep(random.uniform(0, 0.01))  # noqa: S311 -- jitter, no secret
+        if missing is not None:
+            raise missing_record(self._log, partition, missing)
+        raise ConflictError(
+            f"the head moved on at each of {_TRIES} tries to reset the partition; try again", retryable=True
+        )
+
+    def _append(self, partition: str) -> int:
+        nonce, at = secrets.token_hex(8), self._clock()
+        draft = Draft(partition, RecordKind.RESET, nonce, at, 0, self._retention, pack([]))
+        (appended,) = self._log.append([draft])
+        return appended.version
+
+    def _commit(
+        self, partition: str, owner: str, head: Head, items: Mapping[str, Item], records: Sequence[Record]
+    ) -> Head | None:
+        """Write the base and move the head to it; None if another moved the head first."""
+        last = records[-1]
+        base = dict(items)
+        for record in records:
+            apply_changes(base, changes_of(self._log, partition, record))
+        segment = Segment(self._log.table, partition, self._log.origin, "base", 0, last.version, base)
+        immutable = self._storage.capabilities.immutable
+        if not immutable and not base and head.segments:
+            announced = announce_empty(self._log, partition, head)
+            if announced is None:
+                return None
+            head = announced
+        self._hold(partition, owner)
+        moment = rising(new_moment(self._log, self._clock), head)
+        cursor = to_iso(moment)
+        named = self._storage.put(segment, cursor=cursor, at=last.at)
+        if self._storage.capabilities.publishing:
+            self._storage.publish(segment, base)
+        # What another sync has folded meanwhile is counted already.
+        folded = [record for record in records if record.version > head.version]
+        moved = replace(head_after(head, folded, (named,), cursor), reset=last.version)
+        replaced = head.segments if immutable else ()
+        retired = retire(replaced, max(self._clock(), moment), moved.retention)
+        count = moved.events_total - head.events_total
+        move = HeadMove(head.revision, moved, retired, folded=count, first=True)
+        return moved if has_moved(self._log, partition, move, named) else None
