@@ -363,3 +363,21 @@ def test_a_pair_takes_over_again_also_what_is_empty(pair: Layer, shelf: dict[str
     assert shelf["eu"] == pair.get("eu") == []
     pair.import_snapshot("eu", CACHE)
     assert pair.get("eu") == SORTED
+
+
+def test_a_place_that_was_emptied_for_a_move_that_failed_can_be_read(
+    make: Make, shelf: dict[str, list[Item]], inner: MemoryEventLog
+) -> None:
+    failing = Between(inner)
+    pair = make(storage=None, getter=shelf.get, setter=shelf.__setitem__, events=failing)
+    pair.import_snapshot("eu", CACHE)
+
+    def fail() -> None:
+        raise EventLogError("unplugged")
+
+    failing.then("after last_cursor", lambda: failing.then("before move_head", fail))
+    with pytest.raises(EventLogError, match="unplugged"):
+        pair.import_snapshot("eu", [])
+    assert pair.get("eu") == shelf["eu"] == []
+    pair.import_snapshot("eu", [])
+    assert pair.verify().findings == ()
