@@ -7,6 +7,7 @@ import click
 from dynalayer.cli.demo import demo
 from dynalayer.cli.looking import explain, get, history, status
 from dynalayer.cli.taking import import_events
+from dynalayer.cli.taking_over import import_snapshot
 from dynalayer.cli.upkeep import create_table, sync, vacuum, verify
 
 __all__ = ["main"]
@@ -21,5 +22,17 @@ def main() -> None:
     """
 
 
-for command in (import_events, get, history, sync, status, explain, verify, vacuum, create_table, demo):
+for command in (
+    import_events,
+    import_snapshot,
+    get,
+    history,
+    sync,
+    status,
+    explain,
+    verify,
+    vacuum,
+    create_table,
+    demo,
+):
     main.add_command(command)

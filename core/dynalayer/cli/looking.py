@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from dynalayer.cli.options import event_line, item_line, layer_options, opened, print_json
+from dynalayer.cli.options import event_line, item_line, layer_options, opened, print_json, shown
 from dynalayer.costs import Prices, Usage
 from dynalayer.states import PartitionMeta
 from dynalayer.wording import counted
@@ -116,7 +116,7 @@ def explain(partition: str, table: str, events: str, storage: str, price_table: 
         return
     items = f"{counted(explained.items, 'item')} of {counted(explained.item_bytes, 'byte')}"
     stored = f"{counted(explained.segments, 'segment')}, {counted(explained.pending, 'record')} pending"
-    click.echo(f"partition {_shown(partition)}: {items}; {stored}")
+    click.echo(f"partition {shown(partition)}: {items}; {stored}")
     if not explained.segments and not explained.pending:
         click.echo("no event of it is known yet; what it costs depends on what is set")
         return
@@ -139,12 +139,6 @@ def explain(partition: str, table: str, events: str, storage: str, price_table: 
             click.echo(f"  {request.count:>6,} x {request.name:<20} {request.why}")
 
 
-def _shown(partition: str) -> str:
-    """A name as it is, or quoted where it is empty, looks quoted, or would move the cursor."""
-    plain = partition.isprintable() and partition and partition[0] not in "'\""
-    return partition if plain else repr(partition)
-
-
 def show_status(partitions: list[PartitionMeta]) -> None:
     """Print a table of partitions."""
     if not partitions:
@@ -152,7 +146,7 @@ def show_status(partitions: list[PartitionMeta]) -> None:
     head = ("PARTITION", "VERSION", "FOLDED", "PENDING", "SEGMENTS", "CURSOR")
     rows = [
         (
-            _shown(meta.partition),
+            shown(meta.partition),
             f"{meta.version:,}",
             f"{meta.synced_total:,}",
             f"{meta.unsynced_total:,}",

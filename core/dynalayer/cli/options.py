@@ -17,7 +17,7 @@ from dynalayer.layer import Layer
 from dynalayer.opening import DEFAULT_EVENTS, DEFAULT_STORAGE, open_event_log
 from dynalayer.values import Item, item_to_json
 
-__all__ = ["event_line", "item_line", "layer_options", "opened", "print_json", "reported"]
+__all__ = ["event_line", "item_line", "layer_options", "opened", "print_json", "refuse_memory", "reported", "shown"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,6 +80,18 @@ def event_line(event: Event) -> bytes:
         },
         option=orjson.OPT_APPEND_NEWLINE,
     )
+
+
+def shown(partition: str) -> str:
+    """A name as it is, or quoted where it is empty, looks quoted, or would move the cursor."""
+    plain = partition.isprintable() and partition and partition[0] not in "'\""
+    return partition if plain else repr(partition)
+
+
+def refuse_memory(events: str) -> None:
+    """Refuse a log that would be gone when the command ends."""
+    if events.startswith("memory:"):
+        raise click.UsageError("--events memory: is gone when the command ends; name a file, as in sqlite:///events.db")
 
 
 def print_json(state: Any) -> None:

@@ -13,7 +13,7 @@ from typing import IO, Any
 import click
 
 from dynalayer.cli.going_on import Lines, options, outcomes_told
-from dynalayer.cli.options import layer_options, reported
+from dynalayer.cli.options import layer_options, refuse_memory, reported
 from dynalayer.errors import AppendError, ClosedError, InvalidEventError, InvalidInputError, LayerError, Outcome
 from dynalayer.events import EventReader
 from dynalayer.layer import Layer
@@ -65,8 +65,7 @@ def import_events(
     import; what stands before it is taken, and the error says how many lines that is. Where the log fails, the error
     says which lines are written and with which options to go on, so that none is lost or doubled.
     """
-    if events.startswith("memory:"):
-        raise click.UsageError("--events memory: is gone when the command ends; name a file, as in sqlite:///events.db")
+    refuse_memory(events)
     with (
         reported(),
         Layer(
