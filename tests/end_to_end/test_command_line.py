@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,31 +14,7 @@ from typing import Any
 import pytest
 
 from dynalayer import Layer
-
-
-class Program:
-    """The installed program, run in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        found = shutil.which("dynalayer", path=str(Path(sys.executable).parent))
-        assert found, "the command line is not installed beside this Python"
-        self.path = found
-        self.folder = folder
-
-    def run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run([self.path, *arguments], cwd=self.folder, input=stdin, capture_output=True, timeout=120)
-
-    def good(self, *arguments: str, stdin: bytes = b"") -> str:
-        done = self.run(*arguments, stdin=stdin)
-        assert done.returncode == 0, done.stderr.decode()
-        assert done.stderr == b""
-        return done.stdout.decode()
-
-    def bad(self, *arguments: str, stdin: bytes = b"", code: int = 1) -> str:
-        done = self.run(*arguments, stdin=stdin)
-        assert done.returncode == code, done.stdout.decode()
-        assert b"Traceback" not in done.stderr
-        return done.stderr.decode()
+from program import Program
 
 
 @pytest.fixture

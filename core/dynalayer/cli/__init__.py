@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from dynalayer.cli.demo import demo
+from dynalayer.cli.exporting import export
 from dynalayer.cli.looking import explain, get, history, status
 from dynalayer.cli.taking import import_events
 from dynalayer.cli.taking_over import import_snapshot
@@ -27,6 +28,7 @@ for command in (
     import_snapshot,
     get,
     history,
+    export,
     sync,
     status,
     explain,
