@@ -4,7 +4,7 @@
 
     LayerError
     ├── InvalidInputError        what was given cannot be taken; nothing was written
-    │   ├── InvalidEventError    an event of a batch: its position is told
+    │   ├── InvalidEventError    an event, or an item taken over: its position is told
     │   │   └── InvalidValueError    a value that cannot be kept: its path is told
     │   └── ConfigurationError   options that are wrong or do not go together
     ├── EventLogError            the event log failed
@@ -128,10 +128,10 @@ class InvalidInputError(LayerError, ValueError):
 
 
 class InvalidEventError(InvalidInputError):
-    """One event of a batch cannot be taken; nothing of the batch was written.
+    """One event of a batch, or one item of a snapshot, cannot be taken; nothing of it was written.
 
     Attributes:
-        index: The event's position in the batch, from 0; None where there is no batch.
+        index: Its position there, from 0; None where there is no batch.
     """
 
     def __init__(self, message: str, *, index: int | None = None) -> None:

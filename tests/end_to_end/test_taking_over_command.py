@@ -44,7 +44,7 @@ def test_a_folder_of_caches_becomes_partitions_that_are_called_as_their_paths(pr
     told = program.good(*TAKE, "cache").splitlines()
     assert told == [
         "'': 0 items, 0 events folded on top",
-        "tenants/eu: 1 items, 0 events folded on top",
+        "tenants/eu: 1 item, 0 events folded on top",
         "users: 2 items, 0 events folded on top",
         "3 partitions taken over, 0 not",
     ]
@@ -62,7 +62,7 @@ def test_events_go_on_where_the_cache_ends(program: Program) -> None:
     pending = json.dumps({"type": "PUT", "partition": "users", "item": {"pk": "users", "sk": "user-1"}}).encode()
     program.good("import", "-", "--id-attribute", "sk", stdin=pending)
     keys = ("--partition-attribute", "pk", "--partition", "users")
-    assert "users: 2 items, 1 events folded on top\n" in program.good(*TAKE, "-", *keys, stdin=USERS)
+    assert "users: 2 items, 1 event folded on top\n" in program.good(*TAKE, "-", *keys, stdin=USERS)
     assert [item["sk"] for item in read(program, "users")] == ["user-1", "user-2"]
     assert read(program, "users")[0] == {"pk": "users", "sk": "user-1"}
     error = program.bad(*TAKE, "-", *keys, stdin=USERS)
@@ -95,7 +95,7 @@ def test_a_cache_that_cannot_be_taken_is_named_with_the_place_and_the_others_are
     assert done.returncode == 1
     assert done.stdout.decode().splitlines() == [
         "users: 2 items, 0 events folded on top",
-        f"1 partitions taken over, {len(wrong)} not",
+        f"1 partition taken over, {len(wrong)} not",
     ]
     errors = done.stderr.decode().splitlines()
     for (name, (_, reason)), error in zip(wrong.items(), errors, strict=True):
@@ -140,7 +140,7 @@ def test_caches_on_s3_are_taken_over_and_published_where_they_were(program: Prog
     source = moto_s3.url("cache/", scheme="s3")
     layer = ("--storage", moto_s3.url("cache", publish="true"))
     told = program.good(*TAKE, source, *layer)
-    assert "tenants/eu: 1 items" in told
+    assert "tenants/eu: 1 item" in told
     assert "2 partitions taken over, 0 not" in told
     assert [item["sk"] for item in json.loads(moto_s3.read("cache/users.json"))] == ["user-1", "user-2"]
     event = json.dumps({"type": "DELETE", "partition": "users", "item": {"sk": "user-2"}}).encode()
@@ -149,7 +149,7 @@ def test_caches_on_s3_are_taken_over_and_published_where_they_were(program: Prog
 
     # What is published is such a cache itself, for another layer.
     one = moto_s3.url("cache/users.json", scheme="s3")
-    assert "users: 1 items" in program.good(*TAKE, one, "--table", "copy")
+    assert "users: 1 item" in program.good(*TAKE, one, "--table", "copy")
     assert json.loads(program.good("get", "users", "--table", "copy"))["sk"] == "user-1"
     nothing = moto_s3.url("elsewhere/", scheme="s3")
     assert "there is nothing, or nothing called *.json below it" in program.bad(*TAKE, nothing)
@@ -164,4 +164,4 @@ def test_without_the_packages_for_a_url_it_says_what_to_install(tmp_path: Path, 
     assert b"Traceback" not in done.stderr
     (tmp_path / "eu.json").write_bytes(b'[{"sk": "a"}]')
     done = program.run(*TAKE, "eu.json", environment={"PYTHONPATH": str(tmp_path / "hidden")})
-    assert done.stdout.startswith(b"eu: 1 items")
+    assert done.stdout.startswith(b"eu: 1 item")

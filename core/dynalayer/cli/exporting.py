@@ -17,6 +17,7 @@ from dynalayer.errors import InvalidInputError
 from dynalayer.layer import Layer
 from dynalayer.optional import need
 from dynalayer.plain import plain_json
+from dynalayer.wording import counted
 
 __all__ = ["export"]
 
@@ -47,7 +48,7 @@ def export(
     with opened(table, events, storage) as layer, _target(output) as file:
         count = _write(layer, partition, form, wanted, file)
     if output != "-":
-        click.echo(f"{count:,} items written to {output}")
+        click.echo(f"{counted(count, 'item')} written to {output}")
 
 
 def _write(layer: Layer, partition: str, form: str, columns: Sequence[str] | None, file: IO[bytes]) -> int:

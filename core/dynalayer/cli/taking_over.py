@@ -10,6 +10,7 @@ from dynalayer.cli.caches import Cache, find_caches
 from dynalayer.cli.options import layer_options, refuse_memory, reported, shown
 from dynalayer.errors import LayerError
 from dynalayer.layer import Layer
+from dynalayer.wording import counted
 
 __all__ = ["import_snapshot"]
 
@@ -50,7 +51,7 @@ def import_snapshot(
             storage=storage,
         ) as layer:
             failed = sum(not _taken(layer, cache, floats=floats) for cache in caches)
-    click.echo(f"{len(caches) - failed:,} partitions taken over, {failed:,} not")
+    click.echo(f"{counted(len(caches) - failed, 'partition')} taken over, {failed:,} not")
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -63,5 +64,7 @@ def _taken(layer: Layer, cache: Cache, *, floats: bool) -> bool:
         said = str(error)
         click.echo(f"Error: {said if said.startswith(cache.name) else f'{cache.name}: {said}'}", err=True)
         return False
-    click.echo(f"{shown(cache.partition)}: {taken.count:,} items, {taken.folded:,} events folded on top")
+    click.echo(
+        f"{shown(cache.partition)}: {counted(taken.count, 'item')}, {counted(taken.folded, 'event')} folded on top"
+    )
     return True
