@@ -108,10 +108,10 @@ class HookSpecs:
     def layer_publish(self, partition: str, origin: str, version: int, items: Mapping[str, Item]) -> bool | None:
         """Put all items of a partition, by identifier, where other programs read them; True when they are there.
 
-        Called by a sync or a takeover right before it moves the head to that version, where `capabilities` say `publishing`. What
-        fails here leaves the partition as it was, and the next one tries again. Syncs may overlap: an older version
-        should not replace a newer one of the same event log. Versions of two logs do not compare, and a log that was
-        made anew begins at 1: `origin` tells them apart.
+        Called by a sync or a takeover right before it moves the head to that version, where `capabilities` say
+        `publishing`. What fails here leaves the partition as it was, and the next one tries again. Syncs may overlap:
+        an older version should not replace a newer one of the same event log. Versions of two logs do not compare, and
+        a log that was made anew begins at 1: `origin` tells them apart.
         """
 
     @hookspec
@@ -138,9 +138,7 @@ class HookSpecs:
 
     @hookspec
     def layer_failed(self, operation: str, error: Exception) -> None:
-        """Called when something failed whose caller is not told: a sync that a strategy asked for or
-        that follows a takeover, an observer.
-        """
+        """Called when something failed whose caller is not told: a sync after a `set()` or a takeover, an observer."""
 
     @hookspec
     def layer_closed(self) -> None:
