@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from dynalayer import Layer
+from s3_servers import S3
 
 CUT = Path(__file__).parents[1] / "data"
 WHOLE = os.environ.get("DYNALAYER_TEST_GIT_EVENTS")
@@ -83,15 +84,24 @@ def read_tree(layer: Layer, at: dict[str, Any] | None = None) -> dict[str, str]:
     return tree
 
 
+@pytest.fixture(params=["local", "s3-json", "parquet+file", "parquet+s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A URL for a layer's `storage`, for each adapter that is in the box."""
+    if "s3" in request.param:
+        s3: S3 = request.getfixturevalue("moto_s3")
+        return s3.url(scheme=request.param)
+    return f"{request.param}:{tmp_path}/snapshots"
+
+
 def test_the_api_gives_gits_tree_at_every_point_then_and_afterwards(
-    replay: Replay, tmp_path: Path, record_property: Callable[[str, object], None]
+    replay: Replay, storage: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     options: dict[str, Any] = {
         "table": TABLE,
         "get_item_unique_identifier": "path",
         "get_item_partition": "dir",
         "events": f"sqlite:///{tmp_path}/events.db",
-        "storage": f"local:{tmp_path}/snapshots",
+        "storage": storage,
     }
     remembered: list[tuple[dict[str, str], dict[str, dict[str, Any]]]] = []
     with Layer(**options) as layer:
@@ -119,9 +129,11 @@ def test_the_api_gives_gits_tree_at_every_point_then_and_afterwards(
                 )
             )
     with Layer(**options) as later:
-        for tree, ways in remembered:
-            for way, at in ways.items():
-                assert read_tree(later, at) == tree, f"as of {way}"
+        # The three ways lead to the same segments: where these cost requests and are many, each tree is read by one.
+        few = replay.name == "whole" and "s3" in storage
+        for number, (tree, ways) in enumerate(remembered):
+            for way in [list(ways)[number % len(ways)]] if few else ways:
+                assert read_tree(later, ways[way]) == tree, f"as of {way}"
         assert_history(later, replay)
         meta = later.meta()
         assert (meta.synced_total, meta.unsynced_total) == (len(replay.events), 0)
@@ -131,7 +143,7 @@ def test_the_api_gives_gits_tree_at_every_point_then_and_afterwards(
         assert later.verify().ok
         assert read_tree(later) == replay.states[-1][1]
         record_property(
-            f"real history, {replay.name}",
+            f"real history, {replay.name}, {storage.partition(':')[0]}",
             f"{len(replay.events):,} changes of {len(later.partitions())} partitions replayed, "
             f"{meta.synced_times} syncs, {len(replay.states)} of git's trees read with events pending, folded, cold, "
             "and as of version, moment and cursor",
