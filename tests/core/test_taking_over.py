@@ -334,6 +334,16 @@ def test_a_reset_that_nobody_committed_changes_and_counts_nothing(layer: Layer, 
     assert layer.verify().findings == ()
 
 
+def test_a_scan_gives_what_was_taken_over_with_what_came_since(make: Make, tmp_path: Path) -> None:
+    layer = make(storage=f"parquet+file:{tmp_path}/parquet")
+    layer.import_snapshot("", [{"id": "a", "n": 1}, {"id": "b", "n": 2}])
+    layer.set([put("b", n=3)])
+    layer.sync()
+    layer.set([put("c", n=4)])
+    rows = layer.to_arrow(columns=["id", "n"]).sort_by("id").to_pylist()
+    assert rows == [{"id": "a", "n": 1}, {"id": "b", "n": 3}, {"id": "c", "n": 4}]
+
+
 # Plain pairs
 
 
