@@ -193,7 +193,9 @@ class Syncer:
             records = contiguous(run.records, head.version)
             hole = run.head.revision == head.revision and bool(run.records) and not records
             if run.head.revision == head.revision and not hole:
-                if not records:
+                if not any(record.count for record in records):
+                    # Nothing, or resets that were not committed: an empty snapshot must not take the place of a cache
+                    # that is about to be taken over. They stay pending until there is an event to fold.
                     return head, True
                 if len(head.segments) > MAX_DELTAS:
                     # Only after compactions that failed; this one's error reaches the caller.
@@ -251,8 +253,7 @@ class Syncer:
         move = HeadMove(head.revision, moved, retired, folded=count, first=not sync.folded)
         if not has_moved(self._log, partition, move, named):
             return None
-        if count:  # else it was a reset alone that nobody committed
-            sync.folded[partition] = sync.folded.get(partition, 0) + count
+        sync.folded[partition] = sync.folded.get(partition, 0) + count
         sync.records += len(records)
         return moved
 

@@ -327,10 +327,22 @@ def test_a_reset_that_nobody_committed_changes_and_counts_nothing(layer: Layer, 
     result = layer.sync()
     assert (result.count, result.partitions) == (1, ("b",))
     assert (layer.meta().synced_times, layer.meta("a").synced_times) == (1, 0)
-    assert inner.pending() == ()
     assert layer.sync() == SyncResult(0, locked=False)
     assert layer.import_snapshot("a", CACHE).version == 2
+    assert inner.pending() == ()
     assert layer.get("a") == SORTED
+    assert layer.verify().findings == ()
+
+
+def test_a_reset_that_nobody_committed_is_folded_with_the_first_event_after_it(
+    layer: Layer, inner: MemoryEventLog
+) -> None:
+    inner.append([Draft("", RecordKind.RESET, "n", 0, 0, DAY, pack([]))])
+    layer.set([put("x")])
+    assert layer.sync().count == 1
+    assert inner.pending() == ()
+    assert layer.get() == [{"id": "x"}]
+    assert layer.meta("").synced_version == 2
     assert layer.verify().findings == ()
 
 
@@ -373,6 +385,24 @@ def test_a_pair_takes_over_again_also_what_is_empty(pair: Layer, shelf: dict[str
     assert shelf["eu"] == pair.get("eu") == []
     pair.import_snapshot("eu", CACHE)
     assert pair.get("eu") == SORTED
+
+
+def test_a_sync_after_one_that_broke_off_leaves_the_place_alone(
+    make: Make, shelf: dict[str, list[Item]], inner: MemoryEventLog
+) -> None:
+    failing = Between(inner)
+    pair = make(storage=None, getter=shelf.get, setter=shelf.__setitem__, events=failing)
+
+    def fail() -> None:
+        raise EventLogError("unplugged")
+
+    failing.then("after append", fail)
+    with pytest.raises(EventLogError, match="unplugged"):
+        pair.import_snapshot("eu", shelf["eu"])
+    pair.sync()
+    assert shelf["eu"] == CACHE
+    pair.import_snapshot("eu", shelf["eu"])
+    assert pair.get("eu") == shelf["eu"] == SORTED
 
 
 def test_a_place_that_was_emptied_for_a_move_that_failed_can_be_read(
