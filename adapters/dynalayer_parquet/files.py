@@ -60,8 +60,7 @@ def write_columns(file: IO[bytes], columns: Columns) -> None:
     ) as writer:
         for group in itertools.chain(first, groups):
             digest.add(group)
-            # In halves where it would be more than twice as large as it should be.
-            writer.write_table(group, row_group_size=_GROUP_ROWS if len(group) >= 2 * _GROUP_ROWS else len(group))
+            writer.write_table(group, row_group_size=len(group))
         writer.add_key_value_metadata({_KEY: orjson.dumps(_told(columns.header, columns.entries, digest))})
 
 
@@ -70,14 +69,15 @@ def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     held: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:
-        if not len(batch):
-            continue
-        held.append(batch)
-        rows += len(batch)
-        size += batch.nbytes
-        if rows >= _GROUP_ROWS or size >= _GROUP_BYTES:
-            yield pa.Table.from_batches(held)
-            held, rows, size = [], 0, 0
+        step = max(1, min(_GROUP_ROWS, _GROUP_BYTES * len(batch) // max(1, batch.nbytes)))
+        for start in range(0, len(batch), step):
+            part = batch.slice(start, step)
+            held.append(part)
+            rows += len(part)
+            size += part.nbytes
+            if rows >= _GROUP_ROWS or size >= _GROUP_BYTES:
+                yield pa.Table.from_batches(held)
+                held, rows, size = [], 0, 0
     if held:
         yield pa.Table.from_batches(held)
 
@@ -161,7 +161,7 @@ class ParquetColumns:
             # Neighbouring columns in one request each row group.
             self._parquet = pq.ParquetFile(self._file, pre_buffer=True, page_checksum_verification=True)
             told = orjson.loads((self._parquet.metadata.metadata or {}).get(_KEY, b"null"))
-            self.schema: pa.Schema = pa.schema(list(self._parquet.schema_arrow))
+            self.schema: pa.Schema = self._parquet.schema_arrow
         if not isinstance(told, dict) or told.get("dynalayer") != "segment":
             raise SegmentCorruptError(f"{source} is a Parquet file, but no dynalayer segment")
         if told.get("format") != FORMAT:
@@ -185,27 +185,22 @@ class ParquetColumns:
     ) -> Iterator[pa.RecordBatch]:
         """See `Columns`: of row groups whose statistics exclude the filter nothing is read."""
         wanted = self.schema.names if columns is None else list(columns)
-        found = self._groups(wanted) if filter is None else self._filtered(wanted, filter)
-        while True:
+        for number in range(self._parquet.num_row_groups) if filter is None else self._matching(filter):
             with _corrupt(self._source):
-                batch = next(found, None)
-            if batch is None:
-                return
-            yield batch
+                table = self._parquet.read_row_group(number, columns=wanted)
+                # In the order asked for: a reader of files gives it in the file's.
+                found = table.select(wanted).combine_chunks().to_batches()
+            yield from found
 
-    def _groups(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        for number in range(self._parquet.num_row_groups):
-            table = self._parquet.read_row_group(number, columns=columns)
-            # In the order asked for: a reader of files gives it in the file's.
-            yield from table.select(columns).combine_chunks().to_batches()
-
-    def _filtered(self, columns: list[str], filter: pc.Expression) -> Iterator[pa.RecordBatch]:
-        options = ds.ParquetFragmentScanOptions(pre_buffer=True, page_checksum_verification=True)
-        fragment = ds.ParquetFileFormat(default_fragment_scan_options=options).make_fragment(self._file)
-        scanner = fragment.scanner(
-            schema=self.schema, columns=columns, filter=filter, batch_size=_GROUP_ROWS, batch_readahead=1
-        )
-        return iter(scanner.to_batches())
+    def _matching(self, filter: pc.Expression) -> list[int]:
+        """The row groups whose statistics do not exclude the filter."""
+        with _corrupt(self._source):
+            fragment = ds.ParquetFileFormat().make_fragment(self._file)
+            fragment.ensure_complete_metadata()
+        try:
+            return [group.id for group in fragment.subset(filter, schema=self.schema).row_groups]
+        except pa.ArrowException:  # the filter cannot be asked of statistics: whoever asked looks at the rows
+            return list(range(self._parquet.num_row_groups))
 
 
 def read_segment(data: bytes, source: str) -> Segment:

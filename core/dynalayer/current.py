@@ -61,7 +61,6 @@ def read_current(
         raise missing_record(log, partition, hole)
     raise ConflictError(
         f"the snapshot moved on at each of {_TRIES} tries to read it; try again",
-        operation="get",
         partition=partition,
         retryable=True,
     )
@@ -78,7 +77,6 @@ def _loaded(log: EventLog, partition: str, head: Head, load: Callable[[Head], T]
         raise SegmentMissingError(
             f"the head at version {head.version} (revision {head.revision}) in {log.location} names a segment that is "
             f"gone: {error.message}; restore it from a copy, or rebuild the partition from the source table",
-            operation="get",
             partition=partition,
             adapter=error.adapter,
             distribution=error.distribution,

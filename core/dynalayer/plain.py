@@ -14,15 +14,20 @@ import orjson
 __all__ = ["plain_json"]
 
 
-def plain_json(value: object) -> bytes:
+def plain_json(value: object, *, in_order: bool = False) -> bytes:
     """A value, an item or a list of items of the value domain as plain JSON.
 
     What types JSON has no word for are lost: `Decimal("1.50")` is `1.50`, `b"hi"` is `"aGk="`, `{2, 1}` is `[1, 2]`.
+
+    Args:
+        value: The value.
+        in_order: Sort the names in each object; else they stand as they are in the value.
     """
+    option = orjson.OPT_SORT_KEYS if in_order else 0
     try:
-        return orjson.dumps(value, default=_plain)
+        return orjson.dumps(value, default=_plain, option=option)
     except TypeError:  # a whole number outside 64 bits, which is not asked about
-        return orjson.dumps(_with_large_numbers(value), default=_plain)
+        return orjson.dumps(_with_large_numbers(value), default=_plain, option=option)
 
 
 def _plain(value: Any) -> Any:

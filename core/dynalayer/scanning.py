@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dynalayer.columns import ID, ITEM, Columns, SegmentColumns
-from dynalayer.columns.newest import Overlay, common_schema, fitted
+from dynalayer.columns.newest import Overlay, common_schema, fitted, needs_items, there
 from dynalayer.columns.types import is_same
 from dynalayer.current import read_current
-from dynalayer.errors import InvalidInputError
+from dynalayer.errors import InvalidInputError, LayerError
 from dynalayer.eventlog.base import EventLog, Head, Record
 from dynalayer.fold import NetChanges
 from dynalayer.segments import Segment
@@ -64,13 +64,15 @@ class Scanner:
         base, changes = self._sources(partition)
         schema = common_schema([source.schema for source in (base, *changes) if source is not None])
         expression = _expression(filter)
-        if not set(schema.names) - {ID, ITEM}:  # without items any column is as good as another
+        if not any(source.entries for source in (base, *changes) if source is not None):
+            # Any column is as good as another.
             names = [] if columns is None else _texts(columns)
             return pa.RecordBatchReader.from_batches(pa.schema([pa.field(name, pa.null()) for name in names]), [])
         wanted = _wanted(partition, schema, columns)
         _check(partition, schema, expression)
         batches = _rows(base, Overlay(schema, changes), schema, wanted, expression)
-        return pa.RecordBatchReader.from_batches(pa.schema([schema.field(name) for name in wanted]), batches)
+        told = pa.schema([schema.field(name) for name in wanted])
+        return pa.RecordBatchReader.from_batches(told, _named(partition, batches))
 
     def _sources(self, partition: str) -> tuple[Columns | None, tuple[Columns, ...]]:
         """What the partition is made of by columns: its base, if it has one, and what came after, oldest first."""
@@ -97,33 +99,58 @@ class Scanner:
         return Segment(self._log.table, partition, self._log.origin, kind, version, version, items, deleted)
 
 
+def _named(partition: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from batches
+    except LayerError as error:
+        raise error.within(operation="scan", partition=partition)  # noqa: B904 -- the same error
+
+
 def _rows(
     base: Columns | None, changed: Overlay, schema: pa.Schema, wanted: list[str], expression: pc.Expression | None
 ) -> Iterator[pa.RecordBatch]:
     """The newest rows that match: of the base what no change speaks of, then those of the changes."""
-    for batch in () if base is None else _matching(base, schema, wanted, expression):
-        rows = batch.filter(pc.invert(pc.is_in(batch.column(ID), changed.ids))) if len(changed.ids) else batch
-        yield rows.select(wanted)
+    ids = changed.ids
+    looked_at = [] if expression is None else _looked_at(expression, schema, schema.names)
+    for batch in () if base is None else _read(base, schema, [ID, *wanted, *looked_at], looked_at, expression):
+        rows = batch.filter(pc.invert(pc.is_in(batch.column(ID), ids))) if len(ids) else batch
+        yield _matching(rows, expression).select(wanted)
     for batch in changed.rest():
-        rows = batch.filter(pc.field(ITEM).is_valid())
-        yield (rows if expression is None else rows.filter(expression)).select(wanted)
+        yield _matching(there(batch), expression).select(wanted)
 
 
-def _matching(
-    base: Columns, schema: pa.Schema, wanted: list[str], expression: pc.Expression | None
+def _read(
+    base: Columns, schema: pa.Schema, names: list[str], looked_at: list[str], expression: pc.Expression | None
 ) -> Iterator[pa.RecordBatch]:
-    """The base's rows that match, with `ID` and the columns wanted; only what these need is read."""
-    names = list(dict.fromkeys((ID, *wanted)))
-    same = pa.schema(
-        [field for field in base.schema if field.name in schema.names and is_same(field, schema.field(field.name))]
-    )
-    if expression is None or _binds(expression, same):
-        target = pa.schema([schema.field(name) for name in names])
-        for batch in base.batches([name for name in names if name in base.schema.names], expression):
-            yield fitted(batch, target)
-    else:  # what the filter looks at has another type here, or is not here
-        for batch in base.batches():
-            yield fitted(batch, schema).filter(expression).select(names)
+    """Columns of the base as the schema has them; only what these need is read, and what the filter may match."""
+    target = pa.schema([schema.field(name) for name in dict.fromkeys(names)])
+    asked = [name for name in target.names if name in base.schema.names]
+    if needs_items(base.schema, target):
+        asked = list(dict.fromkeys([*asked, ITEM]))
+    # A filter says of a column of another type something else.
+    same = all(name in base.schema.names and is_same(base.schema.field(name), schema.field(name)) for name in looked_at)
+    for batch in base.batches(asked, expression if same else None):
+        yield fitted(batch, base.schema, target)
+
+
+def _matching(rows: pa.RecordBatch, expression: pc.Expression | None) -> pa.RecordBatch:
+    if expression is None or not len(rows):
+        return rows
+    try:
+        return rows.filter(expression)
+    except pa.ArrowException as error:
+        raise InvalidInputError(f"the filter cannot be asked of every item: {error}") from error
+
+
+def _looked_at(expression: pc.Expression, schema: pa.Schema, names: Sequence[str]) -> list[str]:
+    """Those of some columns that a filter looks at: without them it does not bind."""
+    others = pa.schema([field for field in schema if field.name not in names])
+    if not names or _binds(expression, others):
+        return []
+    if len(names) == 1:
+        return list(names)
+    middle = len(names) // 2
+    return [*_looked_at(expression, schema, names[:middle]), *_looked_at(expression, schema, names[middle:])]
 
 
 def _binds(expression: pc.Expression, schema: pa.Schema) -> bool:
@@ -150,12 +177,16 @@ def _expression(filter: object) -> pc.Expression | None:
 def _check(partition: str, schema: pa.Schema, expression: pc.Expression | None) -> None:
     if expression is None:
         return
+    if "FieldPath(" in str(expression):  # nothing else tells
+        raise InvalidInputError(
+            "the filter names a column by its position, and positions change; name it: pc.field('x')"
+        )
     try:
         schema.empty_table().filter(expression)
     except (pa.ArrowException, TypeError) as error:
         raise InvalidInputError(
-            f"the filter does not fit the columns of {partition!r}: {str(error).partition(chr(10))[0]}; there are: "
-            f"{', '.join(f'{field.name} ({field.type})' for field in schema)}"
+            f"the filter does not fit the columns of {partition!r}: {str(error).partition(chr(10))[0]:.300}; there "
+            f"are: {_listed(f'{field.name} ({field.type})' for field in schema)}"
         ) from error
 
 
@@ -177,10 +208,16 @@ def _wanted(partition: str, schema: pa.Schema, columns: Sequence[str] | None) ->
     names = _texts(columns)
     for name in names:
         if name not in schema.names:
-            near = difflib.get_close_matches(name, schema.names, 3) or schema.names[:20]
+            near = difflib.get_close_matches(name, schema.names, 3) or schema.names
             raise InvalidInputError(
-                f"no item of {partition!r} has a column {name!r}; there are: {', '.join(near)}. Attributes whose name "
-                "begins with $ have none, nor has any but the first of those that differ in capitals alone, or are "
-                "not among the thousand that most items have"
+                f"no item of {partition!r} has a column {name!r:.100}; there are: {_listed(near)}. Attributes whose "
+                "name begins with $ have none, nor has any but one of those that differ in capitals alone, or are not "
+                "among the thousand that most items have"
             )
     return names
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names in an error: some of them, and each as far as it is readable."""
+    shown = list(itertools.islice(names, 21))
+    return ", ".join([name[:60] for name in shown[:20]] + ["…"] * (len(shown) > 20))

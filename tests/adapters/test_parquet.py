@@ -380,6 +380,29 @@ def test_a_scan_with_a_filter_reads_only_where_it_may_match(large: Layer, counti
     assert sum(counting) < sizes()[-1] / 3  # a row group of eight, and footers
 
 
+def test_what_is_pending_of_another_type_makes_a_scan_read_no_more_than_it_needs(
+    large: Layer, counting: list[int]
+) -> None:
+    put(large, {"sk": "00000003", "n": 0.5, "new": 1})
+    table = large.to_arrow("eu", columns=["sk"], filter=(pc.field("n") == 0.5) | (pc.field("new") == 2))
+    assert table.column("sk").to_pylist() == ["00000003"]
+    # Identifiers, n, and the items that say n exactly: but not the noise.
+    assert sum(counting) < sizes()[-1] * 2 / 3
+
+
+def test_row_groups_are_bounded_by_bytes_too(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynalayer_parquet.files._GROUP_BYTES", 1_000_000)
+    layer = opened(f"parquet+file:{tmp_path}")
+    put(layer, *({"sk": f"{number:03}", "noise": secrets.token_hex(10_000)} for number in range(200)))
+    layer.sync()
+    (path,) = tmp_path.rglob("*.parquet")
+    metadata = pq.read_metadata(path)
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    assert sum(group.num_rows for group in groups) == 200
+    assert max(group.total_byte_size for group in groups) < 2_500_000
+    assert len(layer.get("eu")) == layer.to_arrow("eu").num_rows == 200
+
+
 def test_a_whole_read_asks_once_for_each_segment(large: Layer, counting: list[int]) -> None:
     assert len(large.get("eu")) == ROWS
     assert sorted(counting) == sizes()

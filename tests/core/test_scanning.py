@@ -109,6 +109,13 @@ def test_a_scan_gives_what_get_gives_whatever_was_done(
         whole = layer.to_arrow("eu")
         whole.validate(full=True)
         assert len(whole) == len(items)
+        with opened(**options("local", tmp_path_factory.mktemp("other"))) as other:
+            if items:
+                other.set([{"type": "PUT", "item": item, "partition": "eu"} for item in items])
+            plain = other.to_arrow("eu")
+        for name in plain.schema.names:  # a type may have widened by what is gone
+            if whole.schema.field(name).equals(plain.schema.field(name)):
+                assert whole.sort_by("sk").column(name).to_pylist() == plain.sort_by("sk").column(name).to_pylist()
 
 
 def test_a_scan_sees_its_own_writes_and_what_was_folded_and_deleted(layer: Layer) -> None:
@@ -214,6 +221,52 @@ def test_what_cannot_be_asked_is_refused_before_a_row_is_read(layer: Layer, aske
     assert refused.value.partition == "eu"
 
 
+def test_items_without_a_column_are_rows_all_the_same(storage: dict[str, Any]) -> None:
+    with opened(**{**storage, "get_item_unique_identifier": "$sk"}) as layer:
+        put(layer, {"$sk": "a"}, {"$sk": "b"})
+        for _ in range(2):
+            assert rows(layer, ID, ITEM) == [("a", '{"$sk":"a"}'), ("b", '{"$sk":"b"}')] or "$dict" in str(
+                rows(layer, ITEM)
+            )
+            assert len(rows(layer, ID)) == 2
+            with pytest.raises(InvalidInputError, match="has a column"):
+                layer.scan("eu", columns=["$sk"])
+            layer.sync()
+
+
+def test_a_filter_by_position_is_refused(layer: Layer) -> None:
+    put(layer, {"sk": "a", "n": 1})
+    with pytest.raises(InvalidInputError, match="by its position"):
+        layer.scan("eu", filter=pc.field(2) > 0)
+
+
+@pytest.mark.parametrize("sync", [True, False], ids=["folded", "pending"])
+def test_a_filter_that_fails_on_an_item_is_told_as_the_askers_and_no_segment_as_corrupt(
+    layer: Layer, *, sync: bool
+) -> None:
+    put(layer, {"sk": "a", "n": 0, "text": "x"})
+    if sync:
+        layer.sync()
+    for asked in (pc.divide(pc.scalar(100), pc.field("n")) > 5, pc.field("text").cast("int64") > 0):
+        with pytest.raises(InvalidInputError, match="cannot be asked of every item") as refused:
+            layer.scan("eu", filter=asked).read_all()
+        assert refused.value.operation == "scan"
+
+
+def test_attributes_with_names_that_arrow_uses_itself_are_scanned_as_others(layer: Layer) -> None:
+    put(layer, {"sk": "a", "__filename": "x", "__fragment_index": 5}, {"sk": "b", "__filename": "y"})
+    layer.sync()
+    assert rows(layer, "__filename", "__fragment_index", filter=pc.field("__filename") == "x") == [("x", 5)]
+
+
+def test_an_error_about_columns_is_short_however_long_and_many_their_names(layer: Layer) -> None:
+    put(layer, {"sk": "a", "x" * 50_000: 1, **{f"attribute-{number}": number for number in range(500)}})
+    for asked in ({"filter": pc.field("no") > 1}, {"columns": ["no"]}, {"columns": ["no" * 10_000]}):
+        with pytest.raises(InvalidInputError) as refused:
+            layer.scan("eu", **asked)
+        assert len(str(refused.value)) < 3000
+
+
 def test_a_closed_layer_scans_nothing(layer: Layer) -> None:
     layer.close()
     with pytest.raises(ClosedError):
@@ -230,7 +283,7 @@ def test_a_segment_that_is_gone_is_an_error_that_names_it_also_in_the_midst_of_a
         with pytest.raises(SegmentMissingError, match="there is no") as lost:
             reader.read_all()
         assert file.name in str(lost.value)
-        assert lost.value.adapter == "parquet"
+        assert (lost.value.adapter, lost.value.operation, lost.value.partition) == ("parquet", "scan", "eu")
         with pytest.raises(SegmentMissingError, match="names a segment that is gone"):
             layer.scan("eu")
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +16,7 @@ from typing import Any
 import pytest
 
 from dynalayer import Layer
+from program import InProcess, Program
 from s3_servers import S3
 
 CUT = Path(__file__).parents[1] / "data"
@@ -166,55 +164,48 @@ def assert_history(layer: Layer, replay: Replay) -> None:
     assert told == expected
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    program = shutil.which("dynalayer", path=str(Path(sys.executable).parent))
-    assert program, "the command line is not installed beside this Python"
-    return subprocess.run([program, *arguments], cwd=folder, capture_output=True, timeout=300)
-
-
-def good(folder: Path, *arguments: str) -> list[bytes]:
-    done = run(folder, *arguments)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.splitlines()
-
-
 def test_the_command_line_gives_gits_tree_at_every_point_then_and_afterwards(replay: Replay, tmp_path: Path) -> None:
+    # The whole takes some hundreds of commands: they are run in this process, those of the cut as a user does.
+    program = InProcess(tmp_path) if replay.name == "whole" else Program(tmp_path)
     attributes = ("--id-attribute", "path", "--partition-attribute", "dir", "--ignore", "commit")
     trees: list[tuple[dict[str, str], dict[str, int], str]] = []
     for begin, end, tree in cuts(replay):
         part = tmp_path / "part.jsonl.gz"
         part.write_bytes(gzip.compress(b"".join(replay.lines[begin:end]), 1))
-        said = good(tmp_path, "import", part.name, "--table", TABLE, *attributes)
-        assert said[0].startswith(f"{end - begin:,} events taken".encode())
-        versions = partitions_by_command(tmp_path)
-        assert tree_by_command(tmp_path, dict.fromkeys(versions, "")) == tree, "with events pending"
-        good(tmp_path, "sync", "--table", TABLE)
+        said = lines_of(program, "import", part.name, "--table", TABLE, *attributes)
+        assert said[0].startswith(f"{end - begin:,} events taken")
+        versions = partitions_by_command(program)
+        assert tree_by_command(program, dict.fromkeys(versions, "")) == tree, "with events pending"
+        lines_of(program, "sync", "--table", TABLE)
         trees.append((tree, versions, datetime.now(UTC).isoformat()))
     for tree, versions, moment in (trees[0], trees[-1]):
         assert (
-            tree_by_command(tmp_path, {name: str(version) for name, version in versions.items()}, "--at-version")
-            == tree
+            tree_by_command(program, {name: str(version) for name, version in versions.items()}, "--at-version") == tree
         )
-        assert tree_by_command(tmp_path, dict.fromkeys(versions, moment), "--at-moment") == tree
+        assert tree_by_command(program, dict.fromkeys(versions, moment), "--at-moment") == tree
     told = 0
     for partition in versions:
-        told += len(good(tmp_path, "history", partition, "--table", TABLE))
+        told += len(lines_of(program, "history", partition, "--table", TABLE))
     assert told == len(replay.lines)
-    good(tmp_path, "verify", "--table", TABLE)
+    lines_of(program, "verify", "--table", TABLE)
 
 
-def partitions_by_command(folder: Path) -> dict[str, int]:
-    head, *rows = good(folder, "status", "--table", TABLE)[2:]
-    assert head.startswith(b"PARTITION")
-    names = (row.decode().split() for row in rows)
+def lines_of(program: Program, *arguments: str) -> list[str]:
+    return program.good(*arguments).splitlines()
+
+
+def partitions_by_command(program: Program) -> dict[str, int]:
+    head, *rows = lines_of(program, "status", "--table", TABLE)[2:]
+    assert head.startswith("PARTITION")
+    names = (row.split() for row in rows)
     return {("" if name[0] == "''" else name[0]): int(name[1].replace(",", "")) for name in names}
 
 
-def tree_by_command(folder: Path, places: dict[str, str], option: str = "") -> dict[str, str]:
+def tree_by_command(program: Program, places: dict[str, str], option: str = "") -> dict[str, str]:
     tree: dict[str, str] = {}
     for partition, place in places.items():
         how = (option, place) if option else ()
-        lines = good(folder, "get", partition, "--table", TABLE, *how)
+        lines = lines_of(program, "get", partition, "--table", TABLE, *how)
         tree.update(tree_of([json.loads(line) for line in lines]))
     return tree
 

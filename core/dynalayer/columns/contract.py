@@ -26,7 +26,8 @@ class Columns(Protocol):
 
     Attributes:
         header: What the segment says of itself.
-        schema: Its Arrow schema; `ID` and `ITEM` first, then attributes by name.
+        schema: Its Arrow schema; `ID` and `ITEM` first, then attributes by name. Kept with its metadata, and that of
+            its fields, in which this package says what the types do not.
         entries: Its rows. Of what is put together while it is read: those read so far.
     """
 
@@ -54,8 +55,8 @@ class Columns(Protocol):
 
         Args:
             columns: Names of the schema; only these are read, in this order. Left out, all.
-            filter: Only rows for which it holds, whether or not its columns are among those asked for. What cannot
-                match should not be read.
+            filter: Rows for which it does not hold may be left out, and whoever asks looks again: what certainly
+                cannot match need not be read.
 
         Raises:
             StorageError: As a getter raises it.

@@ -29,32 +29,43 @@ import pyarrow as pa
 from dynalayer.plain import plain_json
 from dynalayer.values import MAX_DIGITS
 
-__all__ = ["array_of", "cast", "common_field", "field_of", "is_same"]
+__all__ = ["array_of", "cast", "casts", "common_field", "field_of", "is_same", "items_with"]
 
-_KEY = b"dynalayer"  # of a field's metadata: the kind, where the type does not tell it
+_KIND, _ITEMS = b"dynalayer", b"dynalayer.items"  # of a field's metadata
 _INT64 = range(-(2**63), 2**63)
 _INT64_DIGITS = 19
 _NUMBERS = frozenset({int, float, Decimal})
 
 
-def field_of(name: str, values: Sequence[Any]) -> pa.Field:
-    """The field that holds an attribute's values; None among them stands for None and for absent."""
+def field_of(name: str, values: Sequence[Any], *, items: int = 0) -> pa.Field:
+    """The field that holds an attribute's values; None among them stands for None and for absent.
+
+    Args:
+        name: The attribute.
+        values: Its values.
+        items: How many items have it, for `items_with`.
+    """
     kinds = set(map(type, values)) - {type(None)}
     if not kinds:
-        return _marked(name, "none")
+        return _field(name, pa.string(), "none", items)
     if kinds == {bool}:
-        return pa.field(name, pa.bool_())
+        return _field(name, pa.bool_(), "bool", items)
     if kinds == {str}:
-        return pa.field(name, pa.string())
+        return _field(name, pa.string(), "text", items)
     if kinds == {bytes}:
-        return pa.field(name, pa.binary())
+        return _field(name, pa.binary(), "bytes", items)
     if kinds <= _NUMBERS:
-        return pa.field(name, _number_type(kinds, [value for value in values if value is not None]))
-    return _marked(name, "json")
+        return _number_field(name, _number_type(kinds, [value for value in values if value is not None]), items)
+    return _field(name, pa.string(), "json", items)
 
 
-def _marked(name: str, kind: str) -> pa.Field:
-    return pa.field(name, pa.string(), metadata={_KEY: kind.encode()})
+def _field(name: str, form: pa.DataType, kind: str, items: int) -> pa.Field:
+    return pa.field(name, form, metadata={_KIND: kind.encode(), _ITEMS: str(items).encode()})
+
+
+def _number_field(name: str, form: pa.DataType, items: int) -> pa.Field:
+    kind = "int" if pa.types.is_integer(form) else "decimal" if pa.types.is_decimal(form) else "float"
+    return _field(name, form, kind, items)
 
 
 def _number_type(kinds: set[type], numbers: Sequence[Any]) -> pa.DataType:
@@ -81,16 +92,23 @@ def _decimal_type(whole: int, scale: int) -> pa.DataType:
 def array_of(field: pa.Field, values: Sequence[Any]) -> pa.Array:
     """Values as an array of a field that holds them, by `field_of` or `common_field`."""
     if _kind(field) == "json":
-        return pa.array([None if value is None else plain_json(value).decode() for value in values], pa.string())
+        return pa.array(
+            [None if value is None else plain_json(value, in_order=True).decode() for value in values], pa.string()
+        )
     if pa.types.is_floating(field.type):
         return pa.array([None if value is None else float(value) for value in values], field.type)
     return pa.array(values, field.type)
 
 
 def _kind(field: pa.Field) -> str:
-    """The kind that is told, or an empty text where the type says enough."""
     metadata: dict[bytes, bytes] = field.metadata or {}
-    return metadata.get(_KEY, b"").decode()
+    return metadata.get(_KIND, b"").decode()
+
+
+def items_with(field: pa.Field) -> int:
+    """How many items have the attribute: at most, where some of them were deleted since."""
+    metadata: dict[bytes, bytes] = field.metadata or {}
+    return int(metadata.get(_ITEMS, b"0"))
 
 
 def common_field(fields: Sequence[pa.Field]) -> pa.Field:
@@ -99,26 +117,23 @@ def common_field(fields: Sequence[pa.Field]) -> pa.Field:
 
 
 def _common(one: pa.Field, other: pa.Field) -> pa.Field:
-    kinds = _kind(one), _kind(other)
-    if "none" in kinds:
-        return other if kinds[0] == "none" else one
-    if is_same(one, other):
-        return one
-    if "json" in kinds or not (_is_number(one.type) and _is_number(other.type)):
-        return _marked(one.name, "json")
-    if pa.types.is_floating(one.type) or pa.types.is_floating(other.type):
-        return pa.field(one.name, pa.float64())
+    kinds, items = {_kind(one), _kind(other)}, items_with(one) + items_with(other)
+    if len(kinds - {"none"}) <= 1 and kinds != {"decimal"}:
+        first = other if _kind(one) == "none" else one
+        return _field(one.name, first.type, _kind(first), items)
+    if not kinds <= {"none", "int", "decimal", "float"}:
+        return _field(one.name, pa.string(), "json", items)
+    if "float" in kinds:
+        return _number_field(one.name, pa.float64(), items)
     (whole, scale), (other_whole, other_scale) = _room(one.type), _room(other.type)
-    return pa.field(one.name, _decimal_type(max(whole, other_whole), max(scale, other_scale)))
+    return _number_field(one.name, _decimal_type(max(whole, other_whole), max(scale, other_scale)), items)
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-
-
-def _room(kind: pa.DataType) -> tuple[int, int]:
+def _room(form: pa.DataType) -> tuple[int, int]:
     """How many digits a type has room for before and after the point."""
-    return (kind.precision - kind.scale, kind.scale) if pa.types.is_decimal(kind) else (_INT64_DIGITS, 0)
+    if pa.types.is_decimal(form):
+        return form.precision - form.scale, form.scale
+    return (_INT64_DIGITS, 0) if pa.types.is_integer(form) else (0, 0)
 
 
 def is_same(one: pa.Field, other: pa.Field) -> bool:
@@ -126,12 +141,20 @@ def is_same(one: pa.Field, other: pa.Field) -> bool:
     return bool(one.type == other.type) and _kind(one) == _kind(other)
 
 
+def casts(field: pa.Field, target: pa.Field) -> bool:
+    """Whether an array of one field says enough to be one of another that `common_field` gave.
+
+    Where not, what it says is rounded or written otherwise already, and the values themselves are needed.
+    """
+    return (
+        is_same(field, target)
+        or _kind(field) == "none"
+        or (_kind(field) in ("int", "decimal") and _kind(target) == "decimal")
+    )
+
+
 def cast(array: pa.Array, field: pa.Field, target: pa.Field) -> pa.Array:
-    """An array of one field as one of another that `common_field` gave."""
-    if _kind(target) == "json" and _kind(field) != "json":
-        return array_of(target, array.to_pylist())
-    if field.type == target.type:
-        return array
+    """An array of one field as one of another into which it `casts`."""
     if _kind(field) == "none":
         return pa.nulls(len(array), target.type)
-    return array.cast(target.type, safe=not pa.types.is_floating(target.type))
+    return array if field.type == target.type else array.cast(target.type)
