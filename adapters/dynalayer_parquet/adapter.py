@@ -11,6 +11,9 @@ from dynalayer import (
     ConfigurationError,
     Segment,
     StorageError,
+    checked_s3_access,
+    checked_s3_prefix,
+    checked_s3_writing,
     hookimpl,
     safe_name,
 )
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["ParquetAdapter"]
 
 _SUFFIX = ".parquet"
-_S3_OPTIONS = frozenset({"endpoint_url", "kms_key_id", "region", "sse", "storage_class"})
+_S3 = frozenset({"s3", "s3a"})
+_ACCESS = frozenset({"endpoint_url", "region"})
+_WRITING = frozenset({"kms_key_id", "sse", "storage_class"})
 _SECRETS = frozenset({"account_key", "key", "password", "sas_token", "secret", "token", "user", "username"})
 
 
@@ -56,7 +61,7 @@ class ParquetAdapter:
         storage_options: Mapping[str, Any] | None = None,
         filesystem: fsspec.AbstractFileSystem | None = None,
     ) -> None:
-        protocol, separator, _ = root.partition("://")
+        protocol, separator, place = root.partition("://")
         if not separator:
             raise ConfigurationError("storage: root is a URL as s3://bucket/prefix or file:///folder")
         if filesystem is not None and storage_options is not None:
@@ -64,6 +69,9 @@ class ParquetAdapter:
         self._store = Store(protocol, root, storage_options or {}, filesystem)
         if not self._store.root:
             raise ConfigurationError(f"storage: {root} names no place below which to keep segments")
+        if protocol in _S3:
+            bucket, _, prefix = place.partition("/")
+            checked_s3_prefix(bucket, prefix)
         self._root = f"{self._store.root}/{safe_name(table)}"
 
     def __repr__(self) -> str:
@@ -84,8 +92,8 @@ class ParquetAdapter:
             url.refuse_options()
             return cls(f"file://{url.path(what='storage')}", table)
         root = f"{url.inner}://{url.location.removeprefix('//')}"
-        if url.inner == "s3":
-            url.refuse_options(_S3_OPTIONS)
+        if url.inner in _S3:
+            url.refuse_options(_ACCESS | _WRITING)
             return cls(root, table, storage_options=_s3_options(url.options))
         for key in url.options:
             if key in _SECRETS:
@@ -142,17 +150,11 @@ class ParquetAdapter:
 
 def _s3_options(options: Mapping[str, str]) -> dict[str, Any]:
     """An S3 URL's options as s3fs takes them."""
-    if "endpoint_url" in options:
-        URL.parse(options["endpoint_url"], what="endpoint_url")  # refuses credentials
-    client = {name: options[key] for key, name in _CLIENT.items() if key in options}
-    written = {name: options[key] for key, name in _WRITTEN.items() if key in options}
+    access = {key: value for key, value in options.items() if key in _ACCESS}
+    writing = {key: value for key, value in options.items() if key in _WRITING}
     return {
-        "client_kwargs": client,
-        "s3_additional_kwargs": written,
+        "client_kwargs": checked_s3_access(**access),
+        "s3_additional_kwargs": checked_s3_writing(**writing),
         # Some servers give a range the checksum of the whole; pages have checksums of their own.
         "config_kwargs": {"response_checksum_validation": "when_required"},
     }
-
-
-_CLIENT = {"endpoint_url": "endpoint_url", "region": "region_name"}
-_WRITTEN = {"kms_key_id": "SSEKMSKeyId", "sse": "ServerSideEncryption", "storage_class": "StorageClass"}
