@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynalayer import (
@@ -18,6 +19,8 @@ from dynalayer import (
     safe_name,
 )
 from dynalayer.columns import Columns, SegmentColumns
+from dynalayer_parquet.credentials import refuse_credentials, refuse_secrets
+from dynalayer_parquet.failures import S3
 from dynalayer_parquet.files import ParquetColumns, read_segment, write_columns
 from dynalayer_parquet.stores import Store
 
@@ -27,10 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["ParquetAdapter"]
 
 _SUFFIX = ".parquet"
-_S3 = frozenset({"s3", "s3a"})
 _ACCESS = frozenset({"endpoint_url", "region"})
 _WRITING = frozenset({"kms_key_id", "sse", "storage_class"})
-_SECRETS = frozenset({"account_key", "key", "password", "sas_token", "secret", "token", "user", "username"})
 
 
 class ParquetAdapter:
@@ -47,7 +48,8 @@ class ParquetAdapter:
 
     Raises:
         PluginLoadError: The file system's package is not installed.
-        ConfigurationError: There is no such file system, or an option is wrong.
+        ConfigurationError: There is no such file system, an option is wrong, or a URL holds credentials.
+        StorageError: The file system connects at once, and could not.
     """
 
     name = "parquet"
@@ -66,10 +68,11 @@ class ParquetAdapter:
             raise ConfigurationError("storage: root is a URL as s3://bucket/prefix or file:///folder")
         if filesystem is not None and storage_options is not None:
             raise ConfigurationError("storage: a file system of your own takes no storage_options")
+        refuse_credentials(root, storage_options or {})
         self._store = Store(protocol, root, storage_options or {}, filesystem)
         if not self._store.root:
             raise ConfigurationError(f"storage: {root} names no place below which to keep segments")
-        if protocol in _S3:
+        if protocol in S3:
             bucket, _, prefix = place.partition("/")
             checked_s3_prefix(bucket, prefix)
         self._root = f"{self._store.root}/{safe_name(table)}"
@@ -90,17 +93,15 @@ class ParquetAdapter:
             )
         if url.inner in ("file", "local"):
             url.refuse_options()
-            return cls(f"file://{url.path(what='storage')}", table)
+            path = Path(url.path(what="storage"))
+            if path.exists() and not path.is_dir():
+                raise ConfigurationError(f"storage: {path} is a file; {url.scheme}: keeps its segments in a folder")
+            return cls(f"file://{path}", table)
         root = f"{url.inner}://{url.location.removeprefix('//')}"
-        if url.inner in _S3:
+        if url.inner in S3:
             url.refuse_options(_ACCESS | _WRITING)
             return cls(root, table, storage_options=_s3_options(url.options))
-        for key in url.options:
-            if key in _SECRETS:
-                raise ConfigurationError(
-                    f"storage: {key} does not belong in a URL; leave it to the file system's own configuration, or "
-                    "make a ParquetAdapter with storage_options"
-                )
+        refuse_secrets(url.options)
         return cls(root, table, storage_options=url.options)
 
     @hookimpl
@@ -138,6 +139,11 @@ class ParquetAdapter:
     def layer_list(self, partition: str) -> Sequence[str]:
         """List segments."""
         return self._store.names(self._folder(partition), _SUFFIX)
+
+    @hookimpl
+    def layer_closed(self) -> None:
+        """Give the connections back that are the adapter's own."""
+        self._store.close()
 
     def _folder(self, partition: str) -> str:
         return f"{self._root}/{safe_name(partition)}"
