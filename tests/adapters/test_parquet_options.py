@@ -231,7 +231,8 @@ def test_a_temporary_folder_that_is_gone_is_told_and_no_segment_is_called_missin
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with Layer(table="users", get_item_unique_identifier="sk", storage=f"parquet+memory://{tmp_path.name}") as layer:
+    place = f"parquet+memory://{tmp_path.name}"
+    with Layer(table="users", get_item_unique_identifier="sk", events="memory:", storage=place) as layer:
         layer.set([{"type": "PUT", "item": {"sk": "a"}}])
         with pytest.raises(StorageError, match=f"{tmp_path / 'gone'}: No such file.*TMPDIR") as told:
             layer.sync()
@@ -283,7 +284,7 @@ def test_closing_a_layer_closes_its_connections_and_it_may_be_closed_twice_and_u
     before = sockets()
     adapter = opened(moto_s3.behind(proxy).url(scheme="parquet+s3"))
     adapter.layer_closed()  # before anything was asked
-    layer = Layer(table="users", get_item_unique_identifier="sk", storage=adapter)
+    layer = Layer(table="users", get_item_unique_identifier="sk", events="memory:", storage=adapter)
     layer.set([{"type": "PUT", "item": {"sk": "a"}}])
     layer.sync()
     assert sockets() - before
