@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynalayer import (
@@ -11,10 +12,15 @@ from dynalayer import (
     ConfigurationError,
     Segment,
     StorageError,
+    checked_s3_access,
+    checked_s3_prefix,
+    checked_s3_writing,
     hookimpl,
     safe_name,
 )
 from dynalayer.columns import Columns, SegmentColumns
+from dynalayer_parquet.credentials import refuse_credentials, refuse_secrets
+from dynalayer_parquet.failures import S3
 from dynalayer_parquet.files import ParquetColumns, read_segment, write_columns
 from dynalayer_parquet.stores import Store
 
@@ -24,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["ParquetAdapter"]
 
 _SUFFIX = ".parquet"
-_S3_OPTIONS = frozenset({"endpoint_url", "kms_key_id", "region", "sse", "storage_class"})
-_SECRETS = frozenset({"account_key", "key", "password", "sas_token", "secret", "token", "user", "username"})
+_ACCESS = frozenset({"endpoint_url", "region"})
+_WRITING = frozenset({"kms_key_id", "sse", "storage_class"})
 
 
 class ParquetAdapter:
@@ -42,7 +48,8 @@ class ParquetAdapter:
 
     Raises:
         PluginLoadError: The file system's package is not installed.
-        ConfigurationError: There is no such file system, or an option is wrong.
+        ConfigurationError: There is no such file system, an option is wrong, or a URL holds credentials.
+        StorageError: The file system connects at once, and could not.
     """
 
     name = "parquet"
@@ -56,14 +63,18 @@ class ParquetAdapter:
         storage_options: Mapping[str, Any] | None = None,
         filesystem: fsspec.AbstractFileSystem | None = None,
     ) -> None:
-        protocol, separator, _ = root.partition("://")
+        protocol, separator, place = root.partition("://")
         if not separator:
             raise ConfigurationError("storage: root is a URL as s3://bucket/prefix or file:///folder")
         if filesystem is not None and storage_options is not None:
             raise ConfigurationError("storage: a file system of your own takes no storage_options")
+        refuse_credentials(root, storage_options or {})
         self._store = Store(protocol, root, storage_options or {}, filesystem)
         if not self._store.root:
             raise ConfigurationError(f"storage: {root} names no place below which to keep segments")
+        if protocol in S3:
+            bucket, _, prefix = place.partition("/")
+            checked_s3_prefix(bucket, prefix)
         self._root = f"{self._store.root}/{safe_name(table)}"
 
     def __repr__(self) -> str:
@@ -82,17 +93,15 @@ class ParquetAdapter:
             )
         if url.inner in ("file", "local"):
             url.refuse_options()
-            return cls(f"file://{url.path(what='storage')}", table)
+            path = Path(url.path(what="storage"))
+            if path.exists() and not path.is_dir():
+                raise ConfigurationError(f"storage: {path} is a file; {url.scheme}: keeps its segments in a folder")
+            return cls(f"file://{path}", table)
         root = f"{url.inner}://{url.location.removeprefix('//')}"
-        if url.inner == "s3":
-            url.refuse_options(_S3_OPTIONS)
+        if url.inner in S3:
+            url.refuse_options(_ACCESS | _WRITING)
             return cls(root, table, storage_options=_s3_options(url.options))
-        for key in url.options:
-            if key in _SECRETS:
-                raise ConfigurationError(
-                    f"storage: {key} does not belong in a URL; leave it to the file system's own configuration, or "
-                    "make a ParquetAdapter with storage_options"
-                )
+        refuse_secrets(url.options)
         return cls(root, table, storage_options=url.options)
 
     @hookimpl
@@ -131,6 +140,11 @@ class ParquetAdapter:
         """List segments."""
         return self._store.names(self._folder(partition), _SUFFIX)
 
+    @hookimpl
+    def layer_closed(self) -> None:
+        """Give the connections back that are the adapter's own."""
+        self._store.close()
+
     def _folder(self, partition: str) -> str:
         return f"{self._root}/{safe_name(partition)}"
 
@@ -142,17 +156,11 @@ class ParquetAdapter:
 
 def _s3_options(options: Mapping[str, str]) -> dict[str, Any]:
     """An S3 URL's options as s3fs takes them."""
-    if "endpoint_url" in options:
-        URL.parse(options["endpoint_url"], what="endpoint_url")  # refuses credentials
-    client = {name: options[key] for key, name in _CLIENT.items() if key in options}
-    written = {name: options[key] for key, name in _WRITTEN.items() if key in options}
+    access = {key: value for key, value in options.items() if key in _ACCESS}
+    writing = {key: value for key, value in options.items() if key in _WRITING}
     return {
-        "client_kwargs": client,
-        "s3_additional_kwargs": written,
+        "client_kwargs": checked_s3_access(**access),
+        "s3_additional_kwargs": checked_s3_writing(**writing),
         # Some servers give a range the checksum of the whole; pages have checksums of their own.
         "config_kwargs": {"response_checksum_validation": "when_required"},
     }
-
-
-_CLIENT = {"endpoint_url": "endpoint_url", "region": "region_name"}
-_WRITTEN = {"kms_key_id": "SSEKMSKeyId", "sse": "ServerSideEncryption", "storage_class": "StorageClass"}

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dynalayer import SegmentMissingError, StorageError, file_failure, s3_refusal
+from dynalayer_parquet.credentials import Mask
 
-__all__ = ["LOCAL", "failure"]
+__all__ = ["LOCAL", "S3", "failure", "has_no_range", "temporary_failure", "unmade"]
 
 LOCAL = frozenset({"file", "local"})
 """fsspec's names of this machine's own file system."""
 
+S3 = frozenset({"s3", "s3a"})
+"""Its names of S3."""
 
-def failure(what: str, protocol: str, path: str, error: Exception) -> StorageError:
+
+def failure(what: str, protocol: str, path: str, url: str, error: Exception, mask: Mask) -> StorageError:
     """The error to raise in place of a file system's.
 
     Args:
         what: What was being done: `"write"`, `"read"`, `"remove"`, `"list"`.
         protocol: fsspec's name of the file system.
         path: The file or folder, as the file system writes it.
+        url: What people call it.
         error: As it was raised.
+        mask: Takes secrets out of what it says.
 
     Returns:
         A `SegmentMissingError` where the file is not there, else a `StorageError`.
@@ -30,17 +37,45 @@ def failure(what: str, protocol: str, path: str, error: Exception) -> StorageErr
     if refused is not None:
         bucket, _, key = path.partition("/")
         return s3_refusal(refused.response, action=refused.operation_name, bucket=bucket, key=key)  # type: ignore[attr-defined] # see `_refused`
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return SegmentMissingError(f"there is no {protocol}://{path}")
+    if isinstance(error, FileNotFoundError | NotADirectoryError) and what != "write":
+        return SegmentMissingError(f"there is no {url}")
     if isinstance(error, OSError) and protocol in LOCAL:
         return file_failure(what, Path(path), error)
     advice = ""
-    if protocol == "s3":
+    if protocol in S3:
         advice = "; look at endpoint_url and region, and at the credentials where boto3's own chain finds them"
     return StorageError(
-        f"could not {what} {protocol}://{path}: {type(error).__name__}: {error}{advice}",
-        retryable=isinstance(error, ConnectionError | TimeoutError),
+        f"could not {what} {url}: {type(error).__name__}: {mask(str(error))}{advice}", retryable=_passes(error)
     )
+
+
+def unmade(protocol: str, error: Exception, mask: Mask) -> StorageError:
+    """The error for a file system that could not be made, as those that connect at once may fail to."""
+    return StorageError(
+        f"storage: the file system {protocol!r} cannot be reached: {type(error).__name__}: {mask(str(error))}; look at "
+        "the host in the URL, at the network, and at the credentials where the file system's own client finds them",
+        retryable=_passes(error),
+    )
+
+
+def temporary_failure(error: OSError) -> StorageError:
+    """The error for this machine's folder of temporary files, in which a file is filled before it is sent."""
+    try:
+        folder = tempfile.gettempdir()
+    except OSError:  # there is none at all, and the error lists those that were tried
+        folder = "any temporary folder"
+    told = file_failure("write the file to send in", Path(folder), error)
+    return StorageError(f"{told.message}; TMPDIR in the environment names another folder", retryable=told.retryable)
+
+
+def has_no_range(error: Exception) -> bool:
+    """Whether S3 says that what was asked for begins behind the end: of an empty object also byte 0 does."""
+    refused = _refused(error)
+    return refused is not None and refused.response.get("Error", {}).get("Code") in ("416", "InvalidRange")  # type: ignore[attr-defined] # see `_refused`
+
+
+def _passes(error: Exception) -> bool:
+    return isinstance(error, ConnectionError | TimeoutError)
 
 
 def _refused(error: BaseException | None) -> BaseException | None:

@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import fsspec
+from fsspec.asyn import sync
 
 from dynalayer import ConfigurationError, DurableFiles, LayerError, PluginLoadError, SegmentMissingError, StorageError
-from dynalayer_parquet.failures import LOCAL, failure
+from dynalayer_parquet.credentials import Mask
+from dynalayer_parquet.failures import LOCAL, failure, has_no_range, temporary_failure, unmade
 
 __all__ = ["Store"]
 
 T = TypeVar("T")
+
+_PATIENCE = 5  # seconds, for connections to close
 
 
 class Store:
@@ -32,13 +36,16 @@ class Store:
     Raises:
         PluginLoadError: The file system's package is not installed.
         ConfigurationError: There is no such file system, or the options are wrong.
+        StorageError: It connects at once, and could not.
     """
 
     def __init__(
         self, protocol: str, root: str, options: Mapping[str, Any], filesystem: fsspec.AbstractFileSystem | None = None
     ) -> None:
         self.protocol = protocol
-        self._options = dict(options)
+        self._url, self._options = root, dict(options)
+        self._mask = Mask(options)
+        self._host = ""
         self._own = filesystem is None
         self._process = os.getpid()
         made = self._make() if filesystem is None else filesystem
@@ -49,14 +56,22 @@ class Store:
 
     def _make(self) -> fsspec.AbstractFileSystem:
         try:
+            kind = fsspec.get_filesystem_class(self.protocol)
+            located = kind._get_kwargs_from_urls(self._url)  # noqa: SLF001 -- fsspec has no public word for it
+            if "host" in located:  # it is no part of the paths
+                self._host = self._url.partition("://")[2].partition("/")[0]
             # Its listings are not remembered: other processes write too.
-            return fsspec.filesystem(self.protocol, use_listings_cache=False, skip_instance_cache=True, **self._options)
+            return kind(use_listings_cache=False, skip_instance_cache=True, **{**located, **self._options})
         except ImportError as error:
             raise PluginLoadError(
                 f"the file system {self.protocol!r} needs a package that is not installed: {error}"
             ) from error
         except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"storage: no file system {self.protocol!r} can be made: {error}") from error
+            raise ConfigurationError(
+                f"storage: no file system {self.protocol!r} can be made: {self._mask.all(str(error))}"
+            ) from None  # which may repeat an option's value
+        except Exception as error:  # noqa: BLE001 -- raised anew; those that connect at once have errors of their own
+            raise unmade(self.protocol, error, self._mask) from self._mask.cause(error)
 
     @property
     def _fs(self) -> fsspec.AbstractFileSystem:
@@ -71,6 +86,14 @@ class Store:
         self._made, self._process = made, os.getpid()
         return made
 
+    def close(self) -> None:
+        """Give connections back, but those of the user's own file system. The next request makes one anew."""
+        made, of_this_process = self._made, self._process == os.getpid()
+        if self._own:
+            self._made = None
+            if made is not None and of_this_process:
+                _disconnect(made)
+
     def _forget(self) -> None:
         """Let the file system be made anew: credentials may have run out, and that looks for them again."""
         if self._own:
@@ -78,7 +101,7 @@ class Store:
 
     def url(self, path: str) -> str:
         """What people call a file."""
-        return f"{self.protocol}://{path}"
+        return f"{self.protocol}://{self._host}{path}"
 
     def read(self, path: str) -> bytes:
         """A file's bytes, in one request.
@@ -87,8 +110,16 @@ class Store:
             SegmentMissingError: There is none.
             StorageError: It cannot be read.
         """
-        # From 0 on rather than whole: of a whole one s3fs asks the size first.
-        return self._call("read", path, lambda: bytes(self._fs.cat_file(path, start=0)))
+        return self._call("read", path, lambda: self._whole(path))
+
+    def _whole(self, path: str) -> bytes:
+        try:
+            # From 0 on rather than whole: of a whole one s3fs asks the size first.
+            return bytes(self._fs.cat_file(path, start=0))
+        except Exception as error:
+            if not has_no_range(error):
+                raise
+            return bytes(self._fs.cat_file(path))
 
     def open(self, path: str) -> io.RawIOBase:
         """A file to read ranges of; errors as `read`, then and later."""
@@ -117,10 +148,13 @@ class Store:
             with self._reported("write", path), self._local.new(Path(path)) as file:
                 yield file
             return
-        with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
-            yield file
-            file.flush()
-            self._call("write", path, lambda: self._fs.put_file(file.name, path))
+        try:
+            with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+                yield file
+                file.flush()
+                self._call("write", path, lambda: self._fs.put_file(file.name, path))
+        except OSError as error:  # the store's own are none any more
+            raise temporary_failure(error) from error
 
     def remove(self, path: str) -> None:
         """Remove a file, whether or not it is there."""
@@ -147,11 +181,11 @@ class Store:
             yield
         except LayerError:
             raise
-        except Exception as error:
-            reported = failure(what, self.protocol, path, error)
+        except Exception as error:  # noqa: BLE001 -- raised anew
+            reported = failure(what, self.protocol, path, self.url(path), error, self._mask)
             if not isinstance(reported, SegmentMissingError):
                 self._forget()
-            raise reported from error
+            raise reported from self._mask.cause(error)
 
 
 class _Ranges(io.RawIOBase):
@@ -181,3 +215,11 @@ class _Ranges(io.RawIOBase):
         data = self._read(self._position, self._position + count) if count > 0 else b""
         self._position += len(data)
         return data
+
+
+def _disconnect(made: fsspec.AbstractFileSystem) -> None:
+    """Close what a file system holds open: fsspec has no word for it, and most leave it to the garbage collector."""
+    session = getattr(made, "_s3creator", None)  # of s3fs, once it has connected
+    if session is not None:
+        with suppress(Exception):
+            sync(made.loop, session.__aexit__, None, None, None, timeout=_PATIENCE)

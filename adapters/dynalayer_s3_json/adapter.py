@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dynalayer import URL, Capabilities, ConfigurationError, Item, Segment, hookimpl
+from dynalayer import (
+    URL,
+    Capabilities,
+    ConfigurationError,
+    Item,
+    Segment,
+    checked_s3_access,
+    checked_s3_prefix,
+    checked_s3_writing,
+    hookimpl,
+)
 from dynalayer_s3_json.connection import Connection
-from dynalayer_s3_json.keys import SUFFIX, Keys, checked_prefix
+from dynalayer_s3_json.keys import SUFFIX, Keys
 from dynalayer_s3_json.objects import Objects
 from dynalayer_s3_json.publishing import Publisher
 
@@ -17,11 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["S3JSONAdapter"]
 
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
-_REGION = re.compile(r"[A-Za-z0-9-]{1,63}")
-_CLASS = re.compile(r"[A-Z0-9_]{1,63}")
-_NOT_AT_ONCE = frozenset({"GLACIER", "DEEP_ARCHIVE"})
-_ENCRYPTIONS = ("AES256", "aws:kms")
 _OPTIONS = frozenset({"endpoint_url", "kms_key_id", "publish", "region", "sse", "storage_class"})
 
 
@@ -65,14 +69,13 @@ class S3JSONAdapter:
         kms_key_id: str | None = None,
         publish: bool = False,
     ) -> None:
-        if not _BUCKET.fullmatch(bucket):
-            raise ConfigurationError(
-                f"storage: {bucket!r:.100} is no bucket's name: 3 to 63 of a-z 0-9 . -; write s3-json://BUCKET/PREFIX"
-            )
         _check_client(client, region, endpoint_url)
-        self._keys = Keys(checked_prefix(prefix), table)
+        checked_s3_access(region=region, endpoint_url=endpoint_url)
+        self._keys = Keys(checked_s3_prefix(bucket, prefix), table)
         self._connection = Connection(bucket, client=client, region=region, endpoint_url=endpoint_url)
-        self._objects = Objects(self._connection, _written(storage_class, sse, kms_key_id))
+        self._objects = Objects(
+            self._connection, checked_s3_writing(storage_class=storage_class, sse=sse, kms_key_id=kms_key_id)
+        )
         self._publisher = Publisher(self._objects, self._keys)
         self.capabilities = Capabilities(publishing=publish)
 
@@ -139,25 +142,3 @@ def _check_client(client: object, region: str | None, endpoint_url: str | None) 
             raise ConfigurationError(
                 f"storage: client is a low-level one, as boto3.client('s3') makes it, not {type(client).__name__}"
             )
-    if region is not None and not _REGION.fullmatch(region):
-        raise ConfigurationError(f"storage: region={region!r:.100} is no region, as us-east-1 is")
-    if endpoint_url is not None:
-        if not re.match(r"https?://[^/?]", endpoint_url):
-            raise ConfigurationError("storage: endpoint_url is a URL as http://127.0.0.1:9000 or https://host")
-        URL.parse(endpoint_url, what="endpoint_url")  # refuses credentials
-
-
-def _written(storage_class: str | None, sse: str | None, kms_key_id: str | None) -> Mapping[str, str]:
-    """What is said of every object that is put."""
-    if storage_class is not None and not _CLASS.fullmatch(storage_class):
-        raise ConfigurationError(f"storage: storage_class={storage_class!r:.100} is none, as STANDARD_IA is")
-    if storage_class in _NOT_AT_ONCE:
-        raise ConfigurationError(
-            f"storage: what is in storage_class={storage_class} cannot be read at once; GLACIER_IR can"
-        )
-    if sse is not None and sse not in _ENCRYPTIONS:
-        raise ConfigurationError(f"storage: sse={sse!r:.100} is none of {', '.join(_ENCRYPTIONS)}")
-    if kms_key_id is not None and sse != "aws:kms":
-        raise ConfigurationError("storage: kms_key_id goes with sse=aws:kms")
-    given = {"StorageClass": storage_class, "ServerSideEncryption": sse, "SSEKMSKeyId": kms_key_id}
-    return {name: value for name, value in given.items() if value is not None}

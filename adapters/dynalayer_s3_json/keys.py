@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from dataclasses import dataclass
 
-from dynalayer import ConfigurationError, StorageError, safe_name
+from dynalayer import StorageError, safe_name
 
-__all__ = ["SUFFIX", "Keys", "checked_prefix"]
+__all__ = ["SUFFIX", "Keys"]
 
 SUFFIX = ".segment"  # never that of what is published: the two cannot meet, whatever a partition is called
 _PUBLISHED = ".json"
 _MOST_BYTES = 1024  # of a key; S3's limit
-_MOST_PREFIX_BYTES = 500  # with it the longest partition, of 512 bytes, has its literal key
 _CUT = "%~"
 
 # What a key cannot hold or another program would resolve: control characters, a slash that begins a name or follows
@@ -32,7 +30,7 @@ class Keys:
     """The keys of one layer.
 
     Attributes:
-        prefix: What they all begin with, as `checked_prefix` gives it.
+        prefix: What they all begin with, as `checked_s3_prefix` gives it.
         table: The layer's table.
     """
 
@@ -69,24 +67,3 @@ class Keys:
 
     def _below(self, name: str) -> str:
         return f"{self.prefix}/{name}" if self.prefix else name
-
-
-def checked_prefix(prefix: str) -> str:
-    """A prefix without the slash at its end.
-
-    Raises:
-        ConfigurationError: It is too long, or holds what some program would resolve or refuse.
-    """
-    prefix = prefix.removesuffix("/")
-    if len(prefix.encode()) > _MOST_PREFIX_BYTES:
-        raise ConfigurationError(
-            f"storage: the prefix {prefix!r:.50} has {len(prefix.encode())} bytes; S3's keys leave room for "
-            f"{_MOST_PREFIX_BYTES}"
-        )
-    parts = prefix.split("/") if prefix else []
-    if any(part in ("", ".", "..") for part in parts) or any(unicodedata.category(each) == "Cc" for each in prefix):
-        raise ConfigurationError(
-            f"storage: the prefix {prefix!r:.200} has an empty part, a part '.' or '..', or a control character; other "
-            "programs would not find what is kept there"
-        )
-    return prefix

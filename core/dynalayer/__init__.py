@@ -34,6 +34,7 @@ from dynalayer.names import safe_name
 from dynalayer.opening import need_dynamodb as _need_dynamodb
 from dynalayer.plain import plain_json
 from dynalayer.s3 import s3_refusal
+from dynalayer.s3_options import checked_s3_access, checked_s3_prefix, checked_s3_writing
 from dynalayer.segments import Segment, SegmentHeader
 from dynalayer.states import ImportResult, LayerMeta, PartitionMeta, SyncResult
 from dynalayer.urls import URL
@@ -90,6 +91,9 @@ __all__ = [
     "VacuumResult",
     "VerifyResult",
     "Wrapper",
+    "checked_s3_access",
+    "checked_s3_prefix",
+    "checked_s3_writing",
     "create_table",
     "file_failure",
     "hookimpl",

@@ -429,7 +429,7 @@ def test_one_change_to_a_large_partition_reads_nothing_and_writes_a_small_file(
         ("parquet+s3://bucket/x?fast=1", "knows no option 'fast'"),
         ("parquet+s3://", "names no place"),
         ("parquet+memory://", "names no place"),
-        ("parquet+memory://x?secret=s3cr3t", "secret does not belong in a URL"),
+        ("parquet+memory://x?secret=s3cr3t", "'secret' does not belong in a URL"),
         ("parquet+s3://user:s3cr3t@bucket/x", "credentials"),
         ("parquet+s3://bucket/x?endpoint_url=http://user:s3cr3t@host", "credentials"),
     ],
