@@ -351,3 +351,15 @@ def test_batches_come_one_by_one(monkeypatch: pytest.MonkeyPatch, layer: Layer) 
     reader = layer.scan("eu", columns=["n"])
     assert isinstance(reader, pa.RecordBatchReader)
     assert [len(batch) for batch in reader if len(batch)] == [10] * 10
+
+
+def test_an_attribute_that_got_no_column_in_the_base_is_scanned_once_it_has_one(
+    layer: Layer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynalayer.columns.items.MAX_COLUMNS", 2)
+    put(layer, {"sk": "a", "n": 1, "rare": 7}, {"sk": "b", "n": 2})
+    layer.sync()
+    assert layer.to_arrow("eu").schema.names == ["n", "sk"]
+    for number in range(4):
+        put(layer, {"sk": f"x{number}", "rare": number})
+    assert rows(layer, "rare", "sk", filter=pc.field("rare") > 1) == [(2, "x2"), (3, "x3"), (7, "a")]
