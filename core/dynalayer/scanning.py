@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dynalayer.columns import ID, ITEM, Columns, SegmentColumns
-from dynalayer.columns.newest import Overlay, common_schema, fitted, needs_items, there
+from dynalayer.columns.newest import Overlay, common_schema, fitted, needs_items, without_deletions
 from dynalayer.columns.types import is_same
 from dynalayer.current import read_current
 from dynalayer.errors import InvalidInputError, LayerError
@@ -116,7 +116,7 @@ def _rows(
         rows = batch.filter(pc.invert(pc.is_in(batch.column(ID), ids))) if len(ids) else batch
         yield _matching(rows, expression).select(wanted)
     for batch in changed.rest():
-        yield _matching(there(batch), expression).select(wanted)
+        yield _matching(without_deletions(batch), expression).select(wanted)
 
 
 def _read(

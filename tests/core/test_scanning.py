@@ -225,10 +225,7 @@ def test_items_without_a_column_are_rows_all_the_same(storage: dict[str, Any]) -
     with opened(**{**storage, "get_item_unique_identifier": "$sk"}) as layer:
         put(layer, {"$sk": "a"}, {"$sk": "b"})
         for _ in range(2):
-            assert rows(layer, ID, ITEM) == [("a", '{"$sk":"a"}'), ("b", '{"$sk":"b"}')] or "$dict" in str(
-                rows(layer, ITEM)
-            )
-            assert len(rows(layer, ID)) == 2
+            assert rows(layer, ID, ITEM) == [("a", '{"$sk":"a"}'), ("b", '{"$sk":"b"}')]
             with pytest.raises(InvalidInputError, match="has a column"):
                 layer.scan("eu", columns=["$sk"])
             layer.sync()

@@ -13,7 +13,7 @@ from dynalayer.columns.items import BATCH_BYTES, ROWS, leaves_out, schema_of, va
 from dynalayer.columns.types import array_of, cast, casts, common_field
 from dynalayer.segments import SegmentHeader
 
-__all__ = ["Newest", "Overlay", "common_schema", "fitted", "needs_items", "there"]
+__all__ = ["Newest", "Overlay", "common_schema", "fitted", "needs_items", "without_deletions"]
 
 _LARGE = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
 
@@ -58,7 +58,7 @@ class Newest:
         self._entries = 0
         changed = Overlay(self._schema, self._sources[1:])
         for batch in self._merged(changed):
-            rows = there(batch) if self._header.kind == "base" else batch
+            rows = without_deletions(batch) if self._header.kind == "base" else batch
             self._entries += len(rows)
             yield rows if columns is None else rows.select(list(columns))
 
@@ -134,7 +134,7 @@ def _first_of_each(rows: pa.Table) -> pa.Table:
     return rows.take(numbered.group_by(ID).aggregate([("row", "min")]).column("row_min"))
 
 
-def there(batch: pa.RecordBatch) -> pa.RecordBatch:
+def without_deletions(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The rows that are no deletions."""
     return batch.filter(batch.column(ITEM).is_valid()) if batch.column(ITEM).null_count else batch
 
