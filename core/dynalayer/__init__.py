@@ -32,15 +32,18 @@ from dynalayer.hookspecs import Adapter, Capabilities, Job, Wrapper, hookimpl
 from dynalayer.layer import Layer
 from dynalayer.names import safe_name
 from dynalayer.opening import need_dynamodb as _need_dynamodb
+from dynalayer.opening import open_adapter
 from dynalayer.plain import plain_json
+from dynalayer.plugins import load_plugin
 from dynalayer.s3 import s3_refusal
 from dynalayer.s3_options import checked_s3_access, checked_s3_prefix, checked_s3_writing
 from dynalayer.segments import Segment, SegmentHeader
-from dynalayer.states import ImportResult, LayerMeta, PartitionMeta, SyncResult
+from dynalayer.states import ImportResult, LayerMeta, Operation, PartitionMeta, SyncResult
 from dynalayer.urls import URL
 from dynalayer.vacuuming import VacuumResult
 from dynalayer.values import Item
 from dynalayer.verifying import Finding, VerifyResult
+from dynalayer.wrapping import WrappedAdapter
 
 if typing.TYPE_CHECKING:
     from dynalayer.eventlog.dynamodb import DynamoDBEventLog, TableMade, create_table
@@ -73,6 +76,7 @@ __all__ = [
     "LayerMeta",
     "LayoutError",
     "MemoryEventLog",
+    "Operation",
     "PartitionMeta",
     "PluginError",
     "PluginLoadError",
@@ -90,6 +94,7 @@ __all__ = [
     "Usage",
     "VacuumResult",
     "VerifyResult",
+    "WrappedAdapter",
     "Wrapper",
     "checked_s3_access",
     "checked_s3_prefix",
@@ -97,6 +102,8 @@ __all__ = [
     "create_table",
     "file_failure",
     "hookimpl",
+    "load_plugin",
+    "open_adapter",
     "plain_json",
     "s3_refusal",
     "safe_name",

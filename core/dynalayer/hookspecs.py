@@ -11,6 +11,7 @@ called from several threads at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
@@ -18,7 +19,7 @@ import pluggy
 
 from dynalayer.events import Event
 from dynalayer.segments import Segment
-from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
+from dynalayer.states import LayerMeta, Operation, PartitionMeta, SyncResult
 from dynalayer.values import Item
 
 if TYPE_CHECKING:  # it needs pyarrow, which is an extra
@@ -126,6 +127,15 @@ class HookSpecs:
         """Run the job, now or later, and return True; None leaves it to the next runner, at last to run in line.
 
         Called when a strategy has said yes.
+        """
+
+    @hookspec
+    def layer_operation(self, operation: Operation) -> AbstractContextManager[object] | None:
+        """Return a context manager, entered now and left when the operation ends, with its error if it has one.
+
+        Called when the layer begins to do something for its caller or calls its adapter, in the thread that does it;
+        operations nest. What is raised here, or would be swallowed, is reported and changes nothing. A scan ends when
+        it is open: its batches are read later.
         """
 
     @hookspec

@@ -9,23 +9,19 @@ from typing import TYPE_CHECKING, Self, overload
 from dynalayer import clock as clocks
 from dynalayer.appending import DAY, TTL, Appender, check_ttl
 from dynalayer.asof import At, Historian
-from dynalayer.bulk import paused_collector
 from dynalayer.clock import Clock
 from dynalayer.costs import Prices, Usage, check_prices
-from dynalayer.counting import operation
-from dynalayer.errors import ClosedError, InvalidInputError, LayerError
+from dynalayer.errors import ClosedError, InvalidInputError
 from dynalayer.eventlog.base import EventLog
 from dynalayer.events import Event, EventReader, ItemFunction, check_partition, check_table
 from dynalayer.explaining import Explainer, Explanation
 from dynalayer.metas import layer_meta, partition_meta
+from dynalayer.observing import Observers
 from dynalayer.opening import DEFAULT_EVENTS, DEFAULT_STORAGE, StorageOption, open_event_log, open_storage
 from dynalayer.optional import need
-from dynalayer.options import Runner, Strategy, check_options, check_pair, register_plugins
+from dynalayer.options import RunnerOption, StrategyOption, check_options, check_pair, register_plugins
 from dynalayer.pairs import Getter, PlainPair, Setter
-from dynalayer.plugins import (
-    Observers,
-    new_manager,
-)
+from dynalayer.plugins import new_manager
 from dynalayer.reading import Reader
 from dynalayer.resetting import Resetter
 from dynalayer.runs import SyncRuns
@@ -65,16 +61,18 @@ class Layer:
         events: Where events are kept: a URL (`dynamodb://events?region=eu-west-1`, `sqlite:///events.db`, `memory:`) or
             an `EventLog`.
         storage: Where snapshots are kept: a URL (`local:snapshots`), an adapter, or a list of wrappers, outermost
-            first, that ends with one of these.
+            first, that ends with one of these. A wrapper is an object or named with its settings: `"retry:5"`, or
+            `{"use": "retry", "attempts": 5}`.
         getter: With `setter`, in place of `storage`: a function that takes a partition and returns its items.
         setter: A function that takes a partition and its items, and stores them in place of what was there.
         sync_strategy: A function of the layer's meta, or of that and the partition's, asked after each `set()`: True
-            syncs all that is pending, `"partition"` that partition. Or a list of such; any may say yes.
-        background_runner: Who runs a sync that a strategy asked for: None in line; a plugin's name (`"thread"`); a
+            syncs all that is pending, `"partition"` that partition. Or what names a plugin (`"count:100"`), or a list
+            of such; any may say yes.
+        background_runner: Who runs a sync that a strategy asked for: None in line; what names a plugin (`"thread"`); a
             function that takes a job.
         ttl: How long events are kept after they were folded, for history and as-of reads, in seconds; or a function of
             the item that says so. At least a day.
-        plugins: Names of installed plugins, or plugin objects.
+        plugins: Names of installed plugins, with their settings as those of wrappers, or plugin objects.
         lease: How long a sync keeps others from double work on a partition, in seconds, up to an hour; renewed as it
             goes on. A plain getter and setter must be done within it.
         cache_bytes: How much of what was folded is remembered between reads, in bytes of JSON; 0 for nothing.
@@ -96,8 +94,8 @@ class Layer:
         storage: StorageOption | Sequence[StorageOption] | None = None,
         getter: Getter | None = None,
         setter: Setter | None = None,
-        sync_strategy: Strategy | Sequence[Strategy] | None = None,
-        background_runner: str | Runner | None = None,
+        sync_strategy: StrategyOption | Sequence[StrategyOption] = None,
+        background_runner: RunnerOption = None,
         ttl: TTL = 5 * 24 * 3600,
         plugins: Iterable[object] = (),
         lease: float = 60,
@@ -117,13 +115,14 @@ class Layer:
         check_pair(getter, setter, storage, get_item_unique_identifier)
         self._closed = False
         self._manager = new_manager()
-        self._observers = Observers(self._manager)
+        self._observers = Observers(self._manager, table)
         self._reader = EventReader(table, get_item_unique_identifier, get_item_partition)
-        register_plugins(self._manager, plugins, sync_strategy, background_runner)
+        register_plugins(self._manager, plugins, sync_strategy, background_runner, table)
         pair: StorageOption | None = None
         if getter is not None and setter is not None:
             pair = PlainPair(getter, setter, self._reader, table)
-        self._storage = open_storage(pair or (DEFAULT_STORAGE if storage is None else storage), table, self._manager)
+        given = pair or (DEFAULT_STORAGE if storage is None else storage)
+        self._storage = open_storage(given, table, self._manager, self._observers)
         if not callable(ttl):
             ttl = check_ttl(ttl)
         # The log last, since opening it makes a file: what is refused leaves nothing behind.
@@ -164,15 +163,12 @@ class Layer:
         self._check_open()
         if isinstance(events, str | bytes | dict) or not isinstance(events, Iterable):
             raise InvalidInputError(f"set() takes a list of events, not {type(events).__name__}", operation="set")
-        try:
-            with operation("set"):
-                appended = self._appender.append(events)
-        except LayerError as error:
-            raise error.within(operation="set")  # noqa: B904 -- the same error
+        with self._observers.running("set"):
+            appended = self._appender.append(events)
         if appended:
             self._observers.appended(appended)
             written = dict.fromkeys(event.partition for event in appended)
-            with operation("strategy"):
+            with self._observers.running("strategy"):
                 self._trigger.ask(
                     written,
                     partial(self._layer_meta, lag=_STRATEGY_LAG),
@@ -199,13 +195,10 @@ class Layer:
         """
         self._check_open()
         check_partition(partition)
-        try:
-            with operation("get"):
-                if at is None:
-                    return self._reading.get(partition, in_order=sorted)
-                return self._historian.get(partition, at, in_order=sorted)
-        except LayerError as error:
-            raise error.within(operation="get", partition=partition)  # noqa: B904 -- the same error
+        with self._observers.running("get", partition):
+            if at is None:
+                return self._reading.get(partition, in_order=sorted)
+            return self._historian.get(partition, at, in_order=sorted)
 
     def scan(
         self,
@@ -236,13 +229,10 @@ class Layer:
         """
         self._check_open()
         check_partition(partition)
-        try:
-            with operation("scan"):
-                scanning = need("dynalayer.scanning", "scan()", packages=("pyarrow",), install="dynalayer[parquet]")
-                scanner = scanning.Scanner(self._log, self._storage, self._reading.items)
-                return scanner.scan(partition, columns, filter)
-        except LayerError as error:
-            raise error.within(operation="scan", partition=partition)  # noqa: B904 -- the same error
+        with self._observers.running("scan", partition):
+            scanning = need("dynalayer.scanning", "scan()", packages=("pyarrow",), install="dynalayer[parquet]")
+            scanner = scanning.Scanner(self._log, self._storage, self._reading.items)
+            return scanner.scan(partition, columns, filter)
 
     def to_arrow(
         self, partition: str = "", *, columns: Sequence[str] | None = None, filter: object = None
@@ -283,11 +273,8 @@ class Layer:
         identifier = None if id is None else identifier_text(id)
         if id is not None and not identifier:
             raise InvalidInputError(f"id={id!r:.100} is no identifier: text or a whole number, never empty")
-        try:
-            with operation("history"):
-                return self._historian.history(partition, identifier, min(max(after, 0), _MAX_VERSION))
-        except LayerError as error:
-            raise error.within(operation="history", partition=partition)  # noqa: B904 -- the same error
+        with self._observers.running("history", partition):
+            return self._historian.history(partition, identifier, min(max(after, 0), _MAX_VERSION))
 
     @overload
     def meta(self) -> LayerMeta: ...
@@ -298,7 +285,7 @@ class Layer:
     def meta(self, partition: str | None = None) -> LayerMeta | PartitionMeta:
         """The layer's counts, or one partition's, from what is stored."""
         self._check_open()
-        with operation("meta"):
+        with self._observers.running("meta", partition):
             return self._layer_meta() if partition is None else self._partition_meta(check_partition(partition))
 
     def sync(self, partition: str | None = None) -> SyncResult:
@@ -347,17 +334,12 @@ class Layer:
             raise InvalidInputError(
                 f"import_snapshot() takes a list of items, not {type(items).__name__}", operation="import"
             )
-        try:
-            with paused_collector():
-                checked = self._reader.items_of(partition, items)
-            return self._runs.take_over(partition, checked)
-        except LayerError as error:
-            raise error.within(operation="import", partition=partition)  # noqa: B904 -- the same error
+        return self._runs.take_over(partition, partial(self._reader.items_of, partition, items))
 
     def partitions(self) -> list[str]:
         """Every partition that has ever had an event, sorted."""
         self._check_open()
-        with operation("partitions"):
+        with self._observers.running("partitions"):
             return list(self._log.partitions())
 
     def vacuum(self, partition: str | None = None, *, dry_run: bool = True) -> VacuumResult:
@@ -371,7 +353,7 @@ class Layer:
             ConfigurationError: The adapter cannot list its segments.
         """
         self._check_open()
-        with operation("vacuum"):
+        with self._observers.running("vacuum", partition):
             return self._vacuum.run(None if partition is None else check_partition(partition), dry_run=dry_run)
 
     def verify(self, partition: str | None = None) -> VerifyResult:
@@ -381,7 +363,7 @@ class Layer:
             partition: Only this one; left out, all.
         """
         self._check_open()
-        with operation("verify"):
+        with self._observers.running("verify", partition):
             return self._verifier.run(None if partition is None else check_partition(partition))
 
     def explain(self, partition: str = "", *, prices: Prices | None = None) -> Explanation:
@@ -400,11 +382,8 @@ class Layer:
         self._check_open()
         check_partition(partition)
         prices = check_prices(Prices() if prices is None else prices)
-        try:
-            with operation("explain"):
-                return self._explainer.explain(partition, prices)
-        except LayerError as error:
-            raise error.within(operation="explain", partition=partition)  # noqa: B904 -- the same error
+        with self._observers.running("explain", partition):
+            return self._explainer.explain(partition, prices)
 
     def usage(self) -> dict[str, Usage]:
         """What this object has requested so far, by operation: `"set"`, `"get"`, `"sync"`, `"strategy"` and so on.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
+from typing import Any
 
 import pluggy
 
@@ -14,18 +15,28 @@ from dynalayer.eventlog.memory import MemoryEventLog
 from dynalayer.eventlog.sqlite import SQLiteEventLog
 from dynalayer.events import check_table
 from dynalayer.hookspecs import Adapter, Capabilities, Wrapper
+from dynalayer.observing import Observers
 from dynalayer.optional import need
 from dynalayer.plugins import ADAPTERS, load, register
+from dynalayer.settings import Spec
 from dynalayer.storage import Storage
 from dynalayer.urls import URL
 
-__all__ = ["DEFAULT_EVENTS", "DEFAULT_STORAGE", "StorageOption", "need_dynamodb", "open_event_log", "open_storage"]
+__all__ = [
+    "DEFAULT_EVENTS",
+    "DEFAULT_STORAGE",
+    "StorageOption",
+    "need_dynamodb",
+    "open_adapter",
+    "open_event_log",
+    "open_storage",
+]
 
 DEFAULT_EVENTS = "sqlite:///.dynalayer/events.db"
 DEFAULT_STORAGE = "local:.dynalayer/snapshots"
 
-StorageOption = str | Adapter | Wrapper
-"""A URL or an object: an adapter, or a wrapper that makes an adapter around an adapter."""
+StorageOption = str | Mapping[str, object] | Adapter | Wrapper
+"""A URL, a wrapper's name with its settings, or an object: an adapter, or a wrapper."""
 
 
 def _sqlite(url: URL, table: str, *, create: bool) -> EventLog:
@@ -100,19 +111,21 @@ def open_event_log(events: str | EventLog, table: str, *, create: bool = True) -
 
 
 def open_storage(
-    storage: StorageOption | Sequence[StorageOption], table: str, manager: pluggy.PluginManager
+    storage: StorageOption | Sequence[StorageOption], table: str, manager: pluggy.PluginManager, observers: Observers
 ) -> Storage:
     """The storage that a URL, an adapter or a list names, registered with the layer's plugin manager.
 
     A list begins with the outermost wrapper and ends with the store.
 
     Raises:
-        ConfigurationError: A URL is wrong, or the list is no stack of wrappers around an adapter.
+        ConfigurationError: A URL or a setting is wrong, or the list is no stack of wrappers around an adapter.
         PluginError: An adapter is not installed, cannot be loaded, or does not keep to the contract.
     """
     parts = list(storage) if isinstance(storage, list | tuple) else [storage]
     if not parts:
         raise ConfigurationError("storage is an empty list; it ends with the store, as in ['local:snapshots']")
+    if isinstance(parts[-1], str) and ":" not in parts[-1]:
+        URL.parse(parts[-1], what="storage")  # raises: a name alone is a wrapper's
     opened = [_open(part, table) for part in parts]
     store, distribution = opened[-1]
     adapter = _checked(store, distribution)
@@ -122,7 +135,11 @@ def open_storage(
                 f"storage: {_label(wrapper)} stands in front of {adapter.name} and cannot wrap it: it has no around(); "
                 "a list ends with the one store"
             )
-        adapter, distribution = _wrapped(wrapper, adapter, wrapper_distribution), wrapper_distribution
+        outer = _wrapped(wrapper, adapter, wrapper_distribution)
+        # Errors name the store; a wrapper that calls itself otherwise is named with its own distribution.
+        if outer.name != adapter.name:
+            distribution = wrapper_distribution
+        adapter = outer
     register(manager, adapter, adapter.name)
     hooks = {caller.name for caller in manager.get_hookcallers(adapter) or []}
     needed = {"layer_setter", "layer_getter"}
@@ -136,29 +153,48 @@ def open_storage(
         raise PluginError(
             f"adapter {adapter.name!r} does not mark {', '.join(sorted(needed - hooks))} with hookimpl"
         ).within(adapter=adapter.name, distribution=distribution)
-    return Storage(manager, name=adapter.name, distribution=distribution, capabilities=adapter.capabilities)
+    return Storage(manager, observers, name=adapter.name, distribution=distribution, capabilities=adapter.capabilities)
+
+
+def open_adapter(url: str, table: str) -> Adapter:
+    """The adapter that a URL names, as a layer of that table would open it.
+
+    Raises:
+        ConfigurationError: The URL is wrong, or names a wrapper.
+        PluginError: It is not installed, cannot be loaded, or does not keep to the contract.
+    """
+    store, distribution = _open(url, check_table(table))
+    return _checked(store, distribution)
 
 
 def _open(part: object, table: str) -> tuple[object, str | None]:
-    if not isinstance(part, str):
+    """The store or the wrapper that a part of `storage` names, and what it came with; an object is itself."""
+    if not isinstance(part, str | Mapping):
         return part, None
-    url = URL.parse(part, what="storage")
-    found = load(ADAPTERS, url.name)
-    from_url = getattr(found.value, "from_url", None)
-    if not callable(from_url):
-        raise PluginError(
-            f"adapter {url.name!r} of {found.distribution} cannot be opened by a URL: it has no from_url()"
-        )
+    spec = Spec.parse(part, what="storage")
+    found = load(ADAPTERS, spec.name)
     try:
-        return from_url(url, table), found.distribution
+        return _made(found.value, spec, found.distribution, table), found.distribution
     except LayerError as error:
-        raise error.within(adapter=url.name, distribution=found.distribution)  # noqa: B904 -- the same error
+        raise error.within(adapter=spec.name, distribution=found.distribution)  # noqa: B904 -- the same error
     except Exception as error:
         raise PluginError(
-            f"adapter {url.name!r} could not be opened: {type(error).__name__}: {error}",
-            adapter=url.name,
+            f"adapter {spec.name!r} could not be opened: {type(error).__name__}: {error}",
+            adapter=spec.name,
             distribution=found.distribution,
         ) from error
+
+
+def _made(factory: Any, spec: Spec, distribution: str, table: str) -> object:
+    from_url = getattr(factory, "from_url", None)
+    if callable(from_url):
+        return from_url(spec.as_url(what="storage"), table)
+    if not inspect.isclass(factory) or not callable(getattr(factory, "around", None)):
+        raise PluginError(
+            f"adapter {spec.name!r} of {distribution} cannot be opened by a URL: it has no from_url(); "
+            "and it is no wrapper: it has no around()"
+        )
+    return spec.make(factory, what=f"wrapper {spec.name!r} of {distribution}", table=table)
 
 
 def _wrapped(wrapper: Wrapper, adapter: Adapter, distribution: str | None) -> Adapter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pluggy
 
@@ -14,13 +14,19 @@ from dynalayer.events import ItemFunction
 from dynalayer.pairs import Getter, Setter
 from dynalayer.plugins import FunctionRunner, FunctionStrategy, load_plugin, register
 
-__all__ = ["Runner", "Strategy", "check_options", "check_pair", "register_plugins"]
+__all__ = ["RunnerOption", "StrategyOption", "check_options", "check_pair", "register_plugins"]
 
-Strategy = Callable[..., object]
-"""A function of the layer's meta, or of that and the partition's."""
+StrategyOption = object
+"""A function of the layer's meta, or of that and the partition's; or a plugin with `layer_strategy`, or its name."""
 
-Runner = Callable[[Callable[[], None]], object]
-"""A function that takes a job and runs it, now or later."""
+RunnerOption = object
+"""A function that takes a job and runs it, now or later; or what is or names a plugin with `layer_runner`."""
+
+
+_KINDS = {
+    "sync_strategy": "a function of the layer's meta",
+    "background_runner": "a function that takes a job",
+}
 
 
 def check_options(
@@ -80,8 +86,9 @@ def check_pair(getter: Getter | None, setter: Setter | None, storage: object, ge
 def register_plugins(
     manager: pluggy.PluginManager,
     plugins: Iterable[object],
-    strategy: Strategy | Sequence[Strategy] | None,
-    runner: str | Runner | None,
+    strategy: StrategyOption | Sequence[StrategyOption],
+    runner: RunnerOption,
+    table: str,
 ) -> None:
     """Switch on a layer's plugins, strategies and runner.
 
@@ -92,20 +99,27 @@ def register_plugins(
     if isinstance(plugins, str) or not isinstance(plugins, Iterable):
         raise ConfigurationError(f"plugins is a list of names and objects; write plugins=[{plugins!r:.100}]")
     for plugin in plugins:
-        _register(manager, plugin)
+        _register(manager, plugin, table, "plugins")
     strategies = [] if strategy is None else list(strategy) if isinstance(strategy, list | tuple) else [strategy]
     for each in strategies:
-        if not callable(each):
-            raise ConfigurationError(f"sync_strategy is a function of the layer's meta, not {each!r:.100}")
-        register(manager, FunctionStrategy(each), f"sync_strategy-{id(each)}")
+        if callable(each):
+            register(manager, FunctionStrategy(each), f"sync_strategy-{id(each)}")
+        else:
+            _register(manager, each, table, "sync_strategy", "layer_strategy")
     if callable(runner):
         register(manager, FunctionRunner(runner), "background_runner")
     elif runner is not None:
-        _register(manager, runner)
+        _register(manager, runner, table, "background_runner", "layer_runner")
 
 
-def _register(manager: pluggy.PluginManager, plugin: object) -> None:
-    if isinstance(plugin, str):
-        register(manager, load_plugin(plugin), plugin)
-    else:
-        register(manager, plugin)
+def _register(manager: pluggy.PluginManager, given: object, table: str, what: str, hook: str | None = None) -> None:
+    """Switch on what a spec names, or an object; `hook` is what it must have."""
+    plugin, name = given, None
+    if isinstance(given, str | Mapping):
+        plugin = load_plugin(given, table=table, what=what)
+        # One plugin may be there several times, with other settings; what they are may be a secret.
+        name = given if isinstance(given, str) else f"{given['use']}-{id(plugin)}"
+    if hook is not None and not hasattr(plugin, hook):
+        shown = name or f"{given!r:.100}"
+        raise ConfigurationError(f"{what} is {_KINDS[what]}, a plugin with {hook} or its name, not {shown}")
+    register(manager, plugin, name)

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import pluggy
 
-from dynalayer.errors import PluginError, PluginLoadError, PluginNotFoundError
+from dynalayer.errors import ConfigurationError, LayerError, PluginError, PluginLoadError, PluginNotFoundError
 from dynalayer.hookspecs import PROJECT, HookSpecs, hookimpl
+from dynalayer.settings import Spec
 
 __all__ = [
     "ADAPTERS",
     "PLUGINS",
     "Installed",
     "Loaded",
-    "Observers",
     "installed",
     "load",
+    "load_plugin",
     "new_manager",
     "register",
 ]
@@ -34,8 +34,6 @@ PLUGINS = "dynalayer.plugins"
 """The entry-point group of all other plugins."""
 
 _HOOKS = ", ".join(sorted(name for name in vars(HookSpecs) if name.startswith("layer_")))
-
-logger = logging.getLogger("dynalayer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,21 +142,31 @@ def register(manager: pluggy.PluginManager, plugin: object, name: str | None = N
         raise PluginError(f"plugin {label!r} marks {unknown[0]!r}, which is no hook; hooks: {_HOOKS}")
 
 
-def load_plugin(name: str) -> object:
-    """The plugin that a name stands for: a class makes its object, anything else is the plugin itself.
+def load_plugin(given: str | Mapping[str, object], *, table: str, what: str = "plugins") -> object:
+    """The plugin that a spec names: a class makes its object by its settings, anything else is the plugin itself.
+
+    Args:
+        given: A name, `"count:100"`, or a mapping of one under `use` with settings beside it.
+        table: The layer's table.
+        what: What it is for, for errors.
 
     Raises:
+        ConfigurationError: It is no spec, or a setting is wrong.
         PluginError: As `load`; or the class could not make its object.
     """
-    loaded = load(PLUGINS, name)
+    spec = Spec.parse(given, what=what)
+    loaded = load(PLUGINS, spec.name)
+    label = f"plugin {spec.name!r} of {loaded.distribution}"
     if not inspect.isclass(loaded.value):
+        if spec.url.location or spec.settings:
+            raise ConfigurationError(f"{label} takes no settings")
         return loaded.value
     try:
-        return loaded.value()
+        return spec.make(loaded.value, what=label, table=table)
+    except LayerError:
+        raise
     except Exception as error:
-        raise PluginError(
-            f"plugin {name!r} of {loaded.distribution} could not be made: {type(error).__name__}: {error}"
-        ) from error
+        raise PluginError(f"{label} could not be made: {type(error).__name__}: {error}") from error
 
 
 class FunctionStrategy:
@@ -198,41 +206,3 @@ def _positional(function: Callable[..., object]) -> int:
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     taken = [each for each in parameters if each.kind in positional and each.default is inspect.Parameter.empty]
     return min(2, max(1, len(taken)))
-
-
-class Observers:
-    """Calls the hooks of those who only watch: what they raise is reported and breaks nothing."""
-
-    def __init__(self, manager: pluggy.PluginManager) -> None:
-        self._manager = manager
-
-    def appended(self, events: Sequence[object]) -> None:
-        """See `HookSpecs.layer_appended`."""
-        self._call("layer_appended", events=events)
-
-    def synced(self, result: object) -> None:
-        """See `HookSpecs.layer_synced`."""
-        self._call("layer_synced", result=result)
-
-    def failed(self, operation: str, error: Exception) -> None:
-        """See `HookSpecs.layer_failed`; always logged as well."""
-        logger.error("%s failed: %s", operation, error, exc_info=error)
-        self._call("layer_failed", operation=operation, error=error)
-
-    def closed(self) -> None:
-        """See `HookSpecs.layer_closed`."""
-        self._call("layer_closed")
-
-    def _call(self, hook: str, **arguments: object) -> None:
-        """Call each plugin's method by itself, with all wrappers around it: one that raises stops no other."""
-        found = getattr(self._manager.hook, hook).get_hookimpls()
-        watchers = [each.plugin for each in found if not (each.wrapper or each.hookwrapper)]
-        for watcher in reversed(watchers):
-            others = [each for each in watchers if each is not watcher]
-            try:
-                self._manager.subset_hook_caller(hook, others)(**arguments)
-            except Exception as error:
-                if hook == "layer_failed":
-                    logger.exception("a plugin's %s failed", hook)
-                else:
-                    self.failed(hook, error)

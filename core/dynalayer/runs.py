@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from dynalayer.counting import operation
+from dynalayer.bulk import paused_collector
 from dynalayer.eventlog.base import EventLog
-from dynalayer.plugins import Observers
+from dynalayer.observing import Observers
 from dynalayer.resetting import Resetter
 from dynalayer.running import Running
 from dynalayer.states import ImportResult, SyncResult
@@ -45,18 +45,20 @@ class SyncRuns:
         Raises:
             LayerError: As `Layer.sync`.
         """
-        with self._syncing.working(), operation("sync"):
+        with self._syncing.working(), self._observers.running("sync", partition):
             return self._run(partition)
 
-    def take_over(self, partition: str, items: Mapping[str, Item]) -> ImportResult:
+    def take_over(self, partition: str, items: Callable[[], Mapping[str, Item]]) -> ImportResult:
         """Let items begin a partition, then sync it: that marks what was folded on top, and folds what has come since.
 
         Raises:
             LayerError: As `Layer.import_snapshot`. What fails after the items were taken is told as it is of a sync in
                 the background.
         """
-        with self._syncing.working(), operation("import"):
-            taken = self._resetter.take_over(partition, items)
+        with self._syncing.working(), self._observers.running("import", partition):
+            with paused_collector():
+                checked = items()
+            taken = self._resetter.take_over(partition, checked)
             if taken.folded:
                 self._observers.synced(
                     SyncResult(taken.folded, locked=False, partitions=(partition,), cursor=taken.cursor)

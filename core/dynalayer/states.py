@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-__all__ = ["ImportResult", "LayerMeta", "PartitionMeta", "SyncResult"]
+__all__ = ["ImportResult", "LayerMeta", "Operation", "PartitionMeta", "SyncResult"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,24 @@ class ImportResult:
     folded: int
     version: int
     cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Something that a layer does, as its observers are told.
+
+    Attributes:
+        name: What: `"set"`, `"get"`, `"sync"` …, as `Layer.usage` names it; a call of the adapter is `"storage.put"`,
+            `"storage.get"` and so on.
+        table: The layer's table.
+        partition: The partition; None where it is not one.
+        adapter: Name of the adapter, for its calls; else None.
+    """
+
+    name: str
+    table: str
+    partition: str | None
+    adapter: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from dynalayer.errors import (
 )
 from dynalayer.eventlog.base import MAX_REF_BYTES, SegmentRef
 from dynalayer.hookspecs import Capabilities
+from dynalayer.observing import Observers
 from dynalayer.segments import Segment, SegmentHeader
 from dynalayer.values import Item
 from dynalayer.wording import counted
@@ -38,6 +39,7 @@ class Storage:
 
     Args:
         manager: The layer's plugin manager, in which the adapter is registered.
+        observers: Whom to tell of each call.
         name: The adapter's name.
         distribution: Name and version of what it came with; None for an object that the caller made.
         capabilities: What it can do.
@@ -49,12 +51,14 @@ class Storage:
     def __init__(
         self,
         manager: pluggy.PluginManager,
+        observers: Observers,
         *,
         name: str,
         distribution: str | None,
         capabilities: Capabilities,
     ) -> None:
         self._hook = manager.hook
+        self._observers = observers
         self.counter = UsageCounter()
         self.name = name
         self.distribution = distribution
@@ -72,6 +76,7 @@ class Storage:
             StorageError: The adapter failed, or returned no ref.
         """
         ref = self._call(
+            "put",
             "store a segment",
             segment.partition,
             lambda: self._hook.layer_setter(partition=segment.partition, segment=segment),
@@ -141,6 +146,7 @@ class Storage:
     def columns(self, partition: str, named: SegmentRef, *, table: str) -> Columns:
         """The segment that a head names, opened by columns; errors as `get`, also while its batches are read."""
         columns = self._call(
+            "open",
             "open a segment by columns",
             partition,
             lambda: self._hook.layer_columns(partition=partition, ref=named.ref),
@@ -151,12 +157,13 @@ class Storage:
 
     def next_batch(self, partition: str, batches: Iterator[RecordBatch]) -> RecordBatch | None:
         """The next batch of an opened segment; None after the last. Errors as `get`."""
-        return self._call("read a segment by columns", partition, lambda: next(batches, None), Usage())
+        return self._call("batch", "read a segment by columns", partition, lambda: next(batches, None), Usage())
 
     def put_columns(self, columns: Columns, *, cursor: str, at: int) -> SegmentRef:
         """Store a segment given by columns; as `put`."""
         partition = columns.header.partition
         ref = self._call(
+            "put",
             "store a segment by columns",
             partition,
             lambda: self._hook.layer_columns_setter(partition=partition, columns=columns),
@@ -167,6 +174,7 @@ class Storage:
     def fetch(self, partition: str, ref: str) -> Segment:
         """Whatever segment stands under a ref; errors as `get`."""
         segment = self._call(
+            "get",
             "read a segment",
             partition,
             lambda: self._hook.layer_getter(partition=partition, ref=ref),
@@ -182,6 +190,7 @@ class Storage:
         """Put all items of a partition, as they are after a segment, where other programs read them."""
         partition, origin, version = segment.partition, segment.origin, segment.to_version
         self._call(
+            "publish",
             "publish a partition",
             partition,
             lambda: self._hook.layer_publish(partition=partition, origin=origin, version=version, items=items),
@@ -192,6 +201,7 @@ class Storage:
         """Remove a segment."""
         self.need_listing("vacuum")
         self._call(
+            "discard",
             "discard a segment",
             partition,
             lambda: self._hook.layer_discard(partition=partition, ref=ref),
@@ -202,6 +212,7 @@ class Storage:
         """The refs of all that is stored for a partition, sorted."""
         self.need_listing("vacuum")
         refs = self._call(
+            "list",
             "list segments",
             partition,
             lambda: self._hook.layer_list(partition=partition),
@@ -216,8 +227,12 @@ class Storage:
                 f"{operation} needs an adapter that can list and discard its segments; {self.name} cannot",
             ).within(operation=operation, adapter=self.name, distribution=self.distribution)
 
-    def _call(self, what: str, partition: str, call: Callable[[], T], usage: Usage) -> T:
+    def _call(self, name: str, what: str, partition: str, call: Callable[[], T], usage: Usage) -> T:
         self.counter.add(usage)
+        with self._observers.watched(f"storage.{name}", partition, self.name):
+            return self._reported(what, partition, call)
+
+    def _reported(self, what: str, partition: str, call: Callable[[], T]) -> T:
         try:
             return call()
         except LayerError as error:

@@ -9,7 +9,7 @@ import pluggy
 
 from dynalayer.errors import ClosedError
 from dynalayer.forking import Lock, renew_in_child
-from dynalayer.plugins import Observers
+from dynalayer.observing import Observers
 from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
 
 __all__ = ["Trigger"]

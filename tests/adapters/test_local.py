@@ -33,7 +33,7 @@ from dynalayer import (
     StorageError,
     safe_name,
 )
-from dynalayer.testing.faults import WrappedAdapter
+from dynalayer.wrapping import WrappedAdapter
 from dynalayer_local import LocalAdapter
 from odd_names import ODD_NAMES, related, texts
 

@@ -16,6 +16,7 @@ from dynalayer.clock import now
 from dynalayer.compaction import POLICY, Compactor, due
 from dynalayer.errors import ConflictError
 from dynalayer.eventlog.base import MAX_DELTAS, Head, HeadMove, SegmentRef
+from dynalayer.observing import Observers
 from dynalayer.opening import open_storage
 from dynalayer.plugins import new_manager
 from dynalayer.snapshots import Snapshots
@@ -137,7 +138,8 @@ class World:
         return LocalAdapter(self.folder)
 
     def compactor(self, log: EventLog) -> Compactor:
-        storage: Storage = open_storage(self.adapter(), "users", new_manager())
+        manager = new_manager()
+        storage: Storage = open_storage(self.adapter(), "users", manager, Observers(manager, "users"))
         return Compactor(log, storage, Snapshots(storage, "users", 0), now)
 
     def set(self, *changes: tuple[str, int | None]) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from dynalayer import Adapter, EventLog, Item, Layer, MemoryEventLog, Segment, SQLiteEventLog
 from dynalayer.eventlog.base import Head, HeadMove, SegmentRef
-from dynalayer.testing.faults import WrappedAdapter, WrappedLog
+from dynalayer.testing.faults import WrappedLog
+from dynalayer.wrapping import WrappedAdapter
 from dynalayer_local import LocalAdapter
 
 P = ParamSpec("P")

@@ -34,9 +34,9 @@ from dynalayer.testing.faults import (
     Crashed,
     CrashingStore,
     CrashPoints,
-    WrappedAdapter,
     WrappedLog,
 )
+from dynalayer.wrapping import WrappedAdapter
 from dynalayer_local import LocalAdapter
 
 P = ParamSpec("P")

@@ -33,8 +33,8 @@ from dynalayer import (
     hookimpl,
 )
 from dynalayer.explaining import Explanation
-from dynalayer.testing.faults import WrappedAdapter
 from dynalayer.units import item_size, write_units
+from dynalayer.wrapping import WrappedAdapter
 from dynalayer_local import LocalAdapter
 from fakes import Ticking
 

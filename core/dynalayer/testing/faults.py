@@ -7,8 +7,8 @@ A crash point is `"before METHOD"` or `"after METHOD"`, where the method is one 
     log = CrashPoints(SQLiteEventLog("events.db", "users"), crash)
     layer = Layer(table="users", ..., events=log, storage=[CrashingStore(crash), "local:snapshots"])
 
-`WrappedLog` and `WrappedAdapter` are what both are made of: every call goes through one method, for subclasses that
-count calls, lose answers, or let something else happen in between.
+`WrappedLog` and `dynalayer.WrappedAdapter` are what both are made of: every call goes through one method, for
+subclasses that count calls, lose answers, or let something else happen in between.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 from dynalayer.costs import Usage
 from dynalayer.errors import ConfigurationError
@@ -36,12 +36,8 @@ from dynalayer.eventlog.base import (
     Run,
     Unmarked,
 )
-from dynalayer.hookspecs import Adapter, hookimpl
-from dynalayer.segments import Segment
-from dynalayer.values import Item
-
-if TYPE_CHECKING:  # it needs pyarrow, which is an extra
-    from dynalayer.columns import Columns
+from dynalayer.hookspecs import Adapter
+from dynalayer.wrapping import WrappedAdapter
 
 __all__ = [
     "SET_POINTS",
@@ -50,7 +46,6 @@ __all__ = [
     "CrashPoints",
     "Crashed",
     "CrashingStore",
-    "WrappedAdapter",
     "WrappedLog",
 ]
 
@@ -278,74 +273,6 @@ class WrappedLog(EventLog):
     def close(self) -> None:
         """See `EventLog`. Never through `through`: what is held is given back whatever happened."""
         self._log.close()
-
-
-class WrappedAdapter:
-    """An adapter around another, with its name and capabilities; every hook is called by `through`.
-
-    Args:
-        inner: The adapter that does the work.
-    """
-
-    def __init__(self, inner: Adapter) -> None:
-        self._inner = inner
-        self.name = inner.name
-        self.capabilities = inner.capabilities
-
-    def through(self, method: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:  # noqa: ARG002 -- for subclasses
-        """Make the call of a hook, by whose name it is known, and return its answer."""
-        return call(*args, **kwargs)
-
-    @hookimpl
-    def layer_setter(self, partition: str, segment: Segment) -> str:
-        """See `HookSpecs`."""
-        return self.through("layer_setter", self._inner.layer_setter, partition=partition, segment=segment)
-
-    @hookimpl
-    def layer_getter(self, partition: str, ref: str) -> Segment:
-        """See `HookSpecs`."""
-        return self.through("layer_getter", self._inner.layer_getter, partition=partition, ref=ref)
-
-    @hookimpl
-    def layer_discard(self, partition: str, ref: str) -> bool:
-        """See `HookSpecs`."""
-        return self.through("layer_discard", self._inner.layer_discard, partition=partition, ref=ref)
-
-    @hookimpl
-    def layer_list(self, partition: str) -> Sequence[str]:
-        """See `HookSpecs`."""
-        return self.through("layer_list", self._inner.layer_list, partition=partition)
-
-    @hookimpl
-    def layer_columns_setter(self, partition: str, columns: Columns) -> str | None:
-        """See `HookSpecs`. Called only where the inner adapter has columns."""
-        setter: Callable[..., str | None] = _of(self._inner, "layer_columns_setter")
-        return self.through("layer_columns_setter", setter, partition=partition, columns=columns)
-
-    @hookimpl
-    def layer_columns(self, partition: str, ref: str) -> Columns | None:
-        """See `HookSpecs`. Called only where the inner adapter has columns."""
-        opener: Callable[..., Columns | None] = _of(self._inner, "layer_columns")
-        return self.through("layer_columns", opener, partition=partition, ref=ref)
-
-    @hookimpl
-    def layer_publish(self, partition: str, origin: str, version: int, items: Mapping[str, Item]) -> bool | None:
-        """See `HookSpecs`. Called only where the inner adapter publishes."""
-        publish: Callable[..., bool | None] = _of(self._inner, "layer_publish")
-        return self.through("layer_publish", publish, partition=partition, origin=origin, version=version, items=items)
-
-    @hookimpl
-    def layer_closed(self) -> None:
-        """See `HookSpecs`. Never through `through`: what is held is given back whatever happened."""
-        closed: Callable[[], None] | None = getattr(self._inner, "layer_closed", None)
-        if closed is not None:
-            closed()
-
-
-def _of(adapter: Adapter, hook: str) -> Callable[..., Any]:
-    """A hook that not every adapter has."""
-    method: Callable[..., Any] = getattr(adapter, hook)
-    return method
 
 
 class CrashPoints(WrappedLog):
