@@ -113,7 +113,7 @@ class Spec:
         given = self._named(known, what)
         arguments: dict[str, object] = {}
         for key, value in given.items():
-            if key not in known and not others or key == "table":
+            if (key not in known and not others) or key == "table":
                 raise ConfigurationError(f"{what} has no setting {key!r:.100}{nearest(key, known)}")
             arguments[key] = converted(value, known.get(key, *others).annotation, f"{what}: {key:.100}")
         for name, setting in known.items():
