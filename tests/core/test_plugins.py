@@ -1249,26 +1249,6 @@ def test_the_thread_runner_runs_jobs_one_at_a_time_and_in_order() -> None:
     assert done == list(range(10))
 
 
-def test_a_caller_who_is_too_fast_runs_a_job_himself() -> None:
-    runner = ThreadRunner()
-    gate = threading.Event()
-    ran_by: list[int] = []
-
-    def wait() -> None:
-        gate.wait(PATIENCE)
-
-    runner.layer_runner(wait)
-    for _ in range(100):
-        if threading.get_ident() in ran_by:
-            break
-        runner.layer_runner(lambda: ran_by.append(threading.get_ident()))
-    queued = len(ran_by)
-    gate.set()
-    runner.layer_closed()
-    assert queued == 1
-    assert len(set(ran_by)) == 2
-
-
 def test_a_closed_thread_runner_takes_no_job_and_closes_again() -> None:
     runner = ThreadRunner()
     runner.layer_runner(lambda: None)
