@@ -120,13 +120,22 @@ def _kinds(wanted: Any) -> list[Any]:
     return sorted(kinds, key=lambda kind: 3 if not _has_rule(kind) else (kind is str) + 2 * (kind is type(None)))
 
 
-def _has_rule(kind: Any) -> bool:
+def _origin(kind: Any) -> Any:
     origin = typing.get_origin(kind) or kind
+    try:
+        hash(origin)
+    except TypeError:  # an annotation can be anything
+        return object
+    return origin
+
+
+def _has_rule(kind: Any) -> bool:
+    origin = _origin(kind)
     return origin in _SIMPLE or origin in _LISTS or origin in (typing.Literal, Callable, dict, Mapping, tuple)
 
 
 def _as(value: object, kind: Any, what: str) -> object:
-    origin = typing.get_origin(kind) or kind
+    origin = _origin(kind)
     if origin is typing.Literal:
         return _literal(value, typing.get_args(kind))
     if origin in _SIMPLE:
@@ -253,6 +262,7 @@ _KINDS: dict[Any, str] = {
     float: "a number",
     str: "a text",
     Path: "a path",
+    type(None): "nothing",
     Callable: "a function, named as 'module:attribute'",
     dict: "a table",
     Mapping: "a table",
@@ -261,10 +271,10 @@ _KINDS: dict[Any, str] = {
 
 
 def _told(kind: Any) -> str:
-    origin = typing.get_origin(kind) or kind
+    origin = _origin(kind)
     if origin is typing.Literal:
         return " or ".join(repr(each) for each in typing.get_args(kind))
     if origin in _LISTS and typing.get_args(kind):
         (inner,) = typing.get_args(kind)
         return f"a list, each {' or '.join(map(_told, _kinds(inner)))}"
-    return _KINDS.get(origin, getattr(kind, "__name__", str(kind)))
+    return _KINDS.get(origin) or getattr(kind, "__name__", str(kind))

@@ -87,13 +87,15 @@ def test_a_caller_whose_turn_never_comes_runs_his_job_in_the_end(full: Full, mon
 
 
 def test_a_job_may_lead_to_more_jobs_than_fit() -> None:
-    runner, ran = ThreadRunner(), list[int]()
+    runner, ran, handed = ThreadRunner(), list[int](), threading.Event()
 
     def job() -> None:
         for number in range(20):
             runner.layer_runner(partial(ran.append, number))
+        handed.set()
 
     runner.layer_runner(job)
+    assert handed.wait(30)
     runner.layer_closed()
     assert sorted(ran) == list(range(20))
 
