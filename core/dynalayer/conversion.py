@@ -277,4 +277,4 @@ def _told(kind: Any) -> str:
     if origin in _LISTS and typing.get_args(kind):
         (inner,) = typing.get_args(kind)
         return f"a list, each {' or '.join(map(_told, _kinds(inner)))}"
-    return _KINDS.get(origin) or getattr(kind, "__name__", str(kind))
+    return _KINDS.get(origin) or str(getattr(kind, "__name__", kind))
