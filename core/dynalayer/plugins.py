@@ -116,8 +116,8 @@ def _missing_extra(point: EntryPoint, error: Exception) -> str:
         extra = re.search(r"""extra\s*==\s*['"]([^'"]+)['"]""", requirement)
         if name and extra and re.sub(r"[-_.]+", "-", name[0]).lower() == missing:
             extras.append(extra[1])
-    # Several may bring it: the one that the plugin is named after then.
-    extras.sort(key=lambda extra: extra not in point.name)
+    # Several may bring it: the one that the plugin, or else its module, is named after then.
+    extras.sort(key=lambda extra: (extra not in point.name, extra not in point.value))
     return f"; run: pip install '{point.dist.name}[{extras[0]}]'" if extras else ""
 
 

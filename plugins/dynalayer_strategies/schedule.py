@@ -75,9 +75,7 @@ def _check(expression: object) -> None:
     except (AssertionError, TypeError, ValueError) as error:  # so cronsim takes some that are no expression
         raise ConfigurationError(wanted) from error
     except LookupError as error:
-        raise ConfigurationError(
-            "the expression of strategy 'schedule' names no moment of the next 50 years"
-        ) from error
+        raise ConfigurationError("the expression of strategy 'schedule' is of no moment that ever comes") from error
 
 
 def _zone(name: str) -> tzinfo:
