@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import inspect
 import re
 import secrets
 import subprocess
@@ -15,6 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -44,6 +44,7 @@ from dynalayer_strategies import (
     ScheduleStrategy,
     combined,
 )
+from servers import dynamodb_client, fresh_table
 from strategies import texts
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -632,12 +633,17 @@ def test_the_wall_clock_is_the_clock_where_none_is_given(build: Callable[..., La
     assert (early.meta().unsynced_total, early.meta().error) == (0, None)
 
 
-OURS = ["count:99", "count:99?per=partition", "bytes:99999", "age:9999", "every:9999", "every:9999?per=partition"]
-OURS += [
+OURS = [
+    "count:99",
+    "count:99?per=partition",
+    "bytes:99999",
+    "age:9999",
+    "every:9999",
+    "every:9999?per=partition",
     "schedule:0 0 29 2 *",
     "schedule:0 0 29 2 *?per=partition",
     "any-of:count:99;age:9999",
-    "all-of:count:99;age:1",
+    "all-of:count:99;age:9999",
 ]
 
 
@@ -722,15 +728,50 @@ def test_an_old_log_is_opened_with_all_of_ours(build: Callable[..., Layer], tmp_
     assert layer.meta().error is None
 
 
+# On DynamoDB, where the layer's counts may lag
+
+
+@pytest.fixture
+def dynamodb(dynamodb_local: str) -> Iterator[str]:
+    with closing(dynamodb_client(dynamodb_local)) as client, fresh_table(client) as name:
+        yield f"dynamodb://{name}?endpoint_url={quote(dynamodb_local, safe='')}"
+
+
+def test_on_dynamodb_a_process_knows_its_own_last_sync_at_once(build: Callable[..., Layer], dynamodb: str) -> None:
+    """Else it would sync at every set for as long as its counts may lag."""
+    clock = Ticking()
+    for strategy in (EveryStrategy(60, clock=clock), ScheduleStrategy("* * * * *", clock=clock)):
+        layer = build(strategy, events=dynamodb, clock=clock)
+        before = layer.meta().synced_times
+        layer.set([put()])
+        clock.forward(60)
+        for number in range(5):
+            layer.set([put(str(number))])
+        assert layer.meta().error is None
+        assert layer.meta().synced_times == before + 1
+
+
+def test_on_dynamodb_asking_ours_requests_what_asking_a_plain_function_does(
+    build: Callable[..., Layer], dynamodb: str
+) -> None:
+    usages = []
+    for asked in (None, "ours", "a function"):  # the first finds no partitions yet, and has less to sum
+        strategies: list[Any] = OURS if asked == "ours" else [lambda meta, partition_meta: False]
+        layer = build(*strategies, events=dynamodb)
+        for _ in range(3):
+            layer.set([put("a", "eu"), put("b", "us")])
+        assert (layer.meta().error, layer.meta().synced_times) == (None, 0)
+        usages.append(layer.usage()["strategy"].requests)
+    assert usages[1] == usages[2] > 0
+
+
 # What is exported
 
 
 def test_every_strategy_is_exported_by_its_name() -> None:
     assert sorted(dynalayer_strategies.__all__) == dynalayer_strategies.__all__
-    strategy: Any
     for name in dynalayer_strategies.__all__:
-        strategy = vars(dynalayer_strategies).get(name, ScheduleStrategy)
-        assert inspect.isclass(strategy)
+        strategy: Any = getattr(dynalayer_strategies, name)
         assert strategy.__name__ == name
         assert f"{strategy.name}-strategy" == re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
