@@ -26,7 +26,7 @@ def open_layer(folder: Path) -> Layer:
         storage=f"local://{folder / 'snapshots'}",
         sync_strategy=STRATEGIES,
         background_runner="thread",
-        lease=1.0,
+        lease=0.3,  # short, so that what the dead hold stalls nobody
     )
 
 
