@@ -14,9 +14,9 @@ from pathlib import Path
 from .strategy_workers import PARTITIONS, open_layer
 
 PROGRAM = Path(__file__).with_name("strategy_workers.py")
-KILLS = 8
-SYNCS = 8
-PATIENCE = 60.0  # seconds
+KILLS = 6
+SYNCS = 6
+PATIENCE = 200.0  # seconds, on a machine that has much else to do
 
 
 def told(folder: Path) -> list[str]:
