@@ -102,7 +102,7 @@ def test_runs_meet_what_they_are_for() -> None:
     traces = "\n".join(line for outcome in outcomes for line in outcome.trace)
     for kind in ("lost", "answer lost", "late", "crash before", "crash after", "wrong bytes", "lag"):
         assert f": {kind}\n" in traces, kind
-    for sign in ("arrives late", "lease: False", "kind='delta'", "layer_discard", "RecordKind.RESET"):
+    for sign in ("arrives late", "lease: False", "[base 0-1, delta 1-", "layer_discard", " reset]"):
         assert sign in traces, sign
     assert sum(outcome.counts["folds"] for outcome in outcomes) > 100
     assert sum(outcome.counts["resets"] for outcome in outcomes) > 3

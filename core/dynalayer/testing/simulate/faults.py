@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from dynalayer.errors import AppendError, ClosedError, EventLogError, StorageError
-from dynalayer.eventlog.base import Appended, Draft, EventLog, HeadMove
+from dynalayer.eventlog.base import Appended, Draft, EventLog, Head, HeadMove, Run
 from dynalayer.hookspecs import Adapter, hookimpl
 from dynalayer.segments import Segment
 from dynalayer.testing.faults import Crashed, WrappedLog
@@ -32,6 +32,7 @@ FAULTS = ("lost", "answer lost", "late", "crash before", "crash after", "wrong b
 _CHANGING = frozenset(
     {"append", "move_head", "mark", "lease", "release", "forget_old_segments", "expire", "layer_setter"}
 )
+_LONGEST = 120  # characters of an answer in the trace
 _MOST_LATE = 24  # turns after which a late request has arrived
 
 
@@ -290,6 +291,21 @@ class _SimulatedAdapter(WrappedAdapter):
 
 
 def _short(answer: object) -> str:
-    # Texts of errors may name files of this run.
-    text = type(answer).__name__ if isinstance(answer, Exception) else repr(answer)
-    return text if len(text) <= 90 else f"{text[:87]}..."
+    match answer:
+        case Exception():
+            text = type(answer).__name__  # its text may name files of this run
+        case Run(records=records, head=head):
+            read = ", ".join(f"{record.version} {record.kind.value}" for record in records)
+            text = f"records [{read}], {_short(head)}"
+        case Head():
+            named = ", ".join(f"{each.kind} {each.from_version}-{each.to_version}" for each in answer.segments)
+            text = f"head {answer.version}, revision {answer.revision}, reset {answer.reset}, [{named}]"
+        case Segment():
+            text = f"{answer.name}, {answer.entries} entries"
+        case Appended(partition=partition, version=version):
+            text = f"{partition!r} {version}"
+        case tuple() if answer and all(isinstance(each, Appended) for each in answer):
+            text = ", ".join(map(_short, answer))
+        case _:
+            text = repr(answer)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
