@@ -53,6 +53,8 @@ class _Plugin:
         """What it is for, in a line."""
         if self.error is not None:
             return " ".join(self.error.split())
+        if self.kind == "adapter" and not self.capabilities:
+            return "what it can do depends on its options"
         told = self.capabilities if self.kind == "adapter" else self.hooks if self.kind == "plugin" else []
         settings = [f"settings: {', '.join(self.settings)}"] if self.settings else []
         return "; ".join([", ".join(told)] * bool(told) + settings) or "-"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import math
 import re
 from collections.abc import Iterator
@@ -18,7 +20,8 @@ __all__ = ["HIDDEN", "hidden_texts", "shown"]
 HIDDEN = "***"
 
 _NAME = re.compile(r"pass|pwd|secret|token|key|cred|auth|sign|salt|private|cert|sas|dsn|cookie", re.IGNORECASE)
-_WORD = re.compile(r"[A-Za-z0-9+=_]{16,}")
+_WORD = re.compile(r"[A-Za-z0-9+=_]{10,}")
+_LONG = 16
 _BEGINNINGS = re.compile(r"(AKIA|ASIA|gh[a-z]_|github_pat_|glpat-|xox[a-z]-|sk-|sk_|eyJ|Bearer |-----BEGIN)")
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
@@ -81,11 +84,11 @@ def _texts(value: object) -> Iterator[str]:
 
 def _text(text: str, setting: str, name: str) -> str:
     """A text as it may be shown."""
-    if _FUNCTION.fullmatch(text) and (name == "function" or setting in ("getter", "setter", "clock")):
-        return text
+    if name == "function" or setting in ("getter", "setter", "clock"):
+        return text if _FUNCTION.fullmatch(text) else HIDDEN
     match = _URL.fullmatch(text)
     if match is None:
-        return HIDDEN if _looks_secret(text) else text
+        return HIDDEN if _looks_secret(text) or re.search("[?@]", text) else text
     scheme, rest = match.groups()
     location, question, query = rest.partition("?")
     if "@" in unquote(location) or _looks_secret(unquote(location)) or _is_secret_setting(scheme, location, setting):
@@ -94,8 +97,8 @@ def _text(text: str, setting: str, name: str) -> str:
         (key, HIDDEN if _NAME.search(key) or _looks_secret(value) else value)
         for key, value in parse_qsl(query, keep_blank_values=True)
     ]
-    if question and not pairs:
-        return f"{scheme}:{location}?{HIDDEN if query else ''}"
+    if any("=" not in part for part in query.split("&") if part):  # a value without a name, which may be anything
+        return f"{scheme}:{location}?{HIDDEN}"
     if all(value != HIDDEN for _, value in pairs):
         return f"{scheme}:{location}{question}{query}"
     return f"{scheme}:{location}?{urlencode(pairs, safe='*:/', quote_via=quote)}"
@@ -104,22 +107,31 @@ def _text(text: str, setting: str, name: str) -> str:
 def _looks_secret(text: str) -> bool:
     if _BEGINNINGS.match(text):
         return True
-    return any(
-        sum(character.isdigit() for character in word) > 1 and sum(character.isalpha() for character in word) > 1
-        for word in _WORD.findall(text)
+    return any(_is_random(word) for word in _WORD.findall(text))
+
+
+def _is_random(word: str) -> bool:
+    """Whether digits and letters are mixed as nobody names things: in small and capital ones, or at length."""
+    digits, small, capital = (
+        sum(test(character) for character in word) for test in (str.isdigit, str.islower, str.isupper)
     )
+    return digits > 1 and (min(small, capital) > 1 or (small + capital > 1 and len(word) >= _LONG))
 
 
 def _is_secret_setting(scheme: str, location: str, setting: str) -> bool:
     """Whether what follows a plugin's or wrapper's name is a setting of it that is secret by its name.
 
-    Of one that does not load nobody knows; then only what is a number or a place is shown.
+    Of one that does not load nobody knows, and one that takes no setting was given something else; then only what is a
+    number or a place is shown.
     """
     if setting not in ("storage", "sync_strategy", "background_runner", "plugins") or not location:
         return False
-    try:
+    first = None
+    with contextlib.suppress(PluginError, TypeError, ValueError):
         made = load(ADAPTERS if setting == "storage" else PLUGINS, scheme.partition("+")[0].lower()).value
-        first = None if hasattr(made, "from_url") else next(iter(settings_of(made)), None)
-    except (PluginError, TypeError, ValueError):
+        if hasattr(made, "from_url"):
+            return False
+        first = next(iter(settings_of(made)), None) if inspect.isclass(made) else None
+    if first is None:
         return not re.fullmatch(r"[0-9._]+|[./~].*", location, re.DOTALL)
-    return first is not None and bool(_NAME.search(first))
+    return bool(_NAME.search(first))

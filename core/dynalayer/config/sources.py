@@ -59,7 +59,7 @@ class Configuration:
             names = dict.fromkeys(
                 value.source.name for value in self.values.values() if value.source.kind in ("file", "environment")
             )
-            if names:
+            if names and not any(name in str(error) for name in names):
                 of = "" if self.layer is None else f" of layer {self.layer!r}"
                 error.add_note(f"settings{of} come from {', '.join(names)}; `dynalayer config` shows each")
             raise
@@ -181,7 +181,10 @@ class Sources:
             none = f"there is no {' or '.join(FILES)} with settings in the working directory"
             raise ConfigurationError(f"there is no layer {chosen!r:.100}{by}: {known if files else none}")
         if chosen is None and len(layers) > 1:
-            raise ConfigurationError(f"there are several layers: {', '.join(layers)}; name one")
+            raise ConfigurationError(
+                f"there are several layers: {', '.join(layers)}; name one: --layer NAME, {environment.LAYER}=NAME, "
+                "or Layer.from_config(NAME)"
+            )
         return layers[0] if chosen is None and layers else chosen
 
 
