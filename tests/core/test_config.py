@@ -637,6 +637,7 @@ def test_what_can_be_no_secret_is_shown() -> None:
         ("sync_strategy", ["count:100", {"use": "age", "seconds": 3600}, {"function": "myapp.sync:due"}]),
         ("plugins", [{"use": "log", "level": "info", "file": {"env": "LOG_FILE"}}]),
         ("getter", "myapp.items_of_everything_2026:read"),
+        ("storage", [{"use": "encryption", "key": {"function": "myapp.keys:current"}}]),
         ("storage", [{"use": "encryption", "key": {"env": "KEY"}}, {"use": {"file": "url.txt"}}]),
     ):
         assert shown(value, setting) == value
@@ -667,6 +668,20 @@ def test_functions_are_imported_only_for_the_layer_in_force() -> None:
     write('[layers.users]\n[layers.orders]\nsync_strategy = { function = "nowhere:due" }\n')
     assert Sources.read().configuration("users").options() == {"table": "users"}
     assert "cannot import 'nowhere:due': ModuleNotFoundError" in refusal("orders")
+
+
+def test_a_function_is_named_at_any_depth() -> None:
+    write(
+        'storage = [{ use = "vault", key = { function = "json:dumps" } }, "local:x"]\n'
+        'sync_strategy = { use = "any-of", strategies = ["count:5", { function = "json:loads" }] }\n'
+    )
+    assert Sources.read().configuration().options() == {
+        "table": "items",
+        "storage": [{"use": "vault", "key": json.dumps}, "local:x"],
+        "sync_strategy": {"use": "any-of", "strategies": ["count:5", json.loads]},
+    }
+    write('ttl = { function = "os:sep" }\n')
+    assert refusal() == "dynalayer.toml: ttl: 'os:sep' is no function, but str"
 
 
 def test_an_adapters_settings_may_stand_beside_its_url(install: Install) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from dynalayer.config.references import is_reference
+from dynalayer.config.references import is_function, is_reference
 from dynalayer.errors import PluginError
 from dynalayer.plugins import ADAPTERS, PLUGINS, load
 from dynalayer.settings import settings_of
@@ -39,8 +39,7 @@ def shown(value: object, setting: str, *, name: str = "") -> Any:
         return value
     if isinstance(value, dict):
         return {
-            str(key): HIDDEN if _NAME.search(str(key)) and not is_reference(each) else shown(each, setting, name=key)
-            for key, each in value.items()
+            str(key): HIDDEN if _is_secret(key, each) else shown(each, setting, name=key) for key, each in value.items()
         }
     if isinstance(value, list | tuple):
         return [shown(each, setting, name=name) for each in value]
@@ -57,7 +56,7 @@ def hidden_texts(value: object, setting: str, *, name: str = "") -> Iterator[str
     """The texts of a value that `shown` does not show."""
     if isinstance(value, dict):
         for key, each in value.items():
-            if _NAME.search(str(key)):
+            if _is_secret(key, each):
                 yield from _texts(each)
             else:
                 yield from hidden_texts(each, setting, name=str(key))
@@ -69,6 +68,11 @@ def hidden_texts(value: object, setting: str, *, name: str = "") -> Iterator[str
         for part in re.split(r"[:?&=@/]", value):
             if _looks_secret(part) or part not in _text(value, setting, name):
                 yield from {part, unquote(part)}
+
+
+def _is_secret(key: str, value: object) -> bool:
+    """Whether a value may be a secret by its name; what says where one is found is none."""
+    return bool(_NAME.search(key)) and not (is_reference(value) or is_function(value))
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from dynalayer.config.given import Source
-from dynalayer.config.references import is_reference, is_unicode, resolved
+from dynalayer.config.references import is_function, is_reference, is_unicode, resolved
 from dynalayer.errors import ConfigurationError
 from dynalayer.settings import Spec, imported
 
@@ -135,12 +135,8 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_function(value: object) -> bool:
-    return isinstance(value, dict) and value.keys() == {"function"} and isinstance(value["function"], str)
-
-
 def _is_path(value: object) -> bool:
-    return isinstance(value, str) or _is_function(value)
+    return isinstance(value, str) or is_function(value)
 
 
 def _is_spec(value: object) -> bool:
@@ -152,7 +148,7 @@ def _are_specs(value: object) -> bool:
 
 
 def _is_strategy(value: object) -> bool:
-    return all(_is_spec(each) or _is_function(each) for each in (value if isinstance(value, list) else [value]))
+    return all(_is_spec(each) or is_function(each) for each in (value if isinstance(value, list) else [value]))
 
 
 def _number(text: str) -> float:
@@ -162,15 +158,26 @@ def _number(text: str) -> float:
         return float(text)
 
 
-def _function(value: object, source: Source) -> object:
-    """The function that a table names, anything else as it is."""
+def _functions(value: object, source: Source) -> object:
+    """A value with the function in place of each table that names one, at any depth."""
     if isinstance(value, list):
-        return [_function(each, source) for each in value]
-    return imported(value["function"], what=str(source)) if isinstance(value, dict) and _is_function(value) else value
+        return [_functions(each, source) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if is_function(value):
+        return _imported(value["function"], source)
+    return {key: _functions(each, source) for key, each in value.items()}
 
 
 def _path(value: Any, source: Source) -> object:
-    return imported(value if isinstance(value, str) else value["function"], what=str(source))
+    return _imported(value if isinstance(value, str) else value["function"], source)
+
+
+def _imported(path: str, source: Source) -> object:
+    found = imported(path, what=str(source))
+    if not callable(found):
+        raise ConfigurationError(f"{source}: {path!r:.100} is no function, but {type(found).__name__}")
+    return found
 
 
 def _url(value: object, source: Source) -> object:
@@ -183,9 +190,9 @@ def _url(value: object, source: Source) -> object:
 
 _ATTRIBUTE = Setting(
     "an attribute's name, or { function = 'module:attribute' }",
-    lambda value: _is_text(value) or _is_function(value),
+    lambda value: _is_text(value) or is_function(value),
     optional=True,
-    option=_function,
+    option=_functions,
 )
 _FUNCTION = Setting("a function, written 'module:attribute'", _is_path, optional=True, option=_path)
 
@@ -197,6 +204,7 @@ SETTINGS = {
     "storage": Setting(
         "a URL, { use = URL, … } with its options, or a list of wrappers that ends with one of these",
         lambda value: _is_spec(value) or (_are_specs(value) and bool(value)),
+        option=_functions,
     ),
     "getter": _FUNCTION,
     "setter": _FUNCTION,
@@ -204,21 +212,23 @@ SETTINGS = {
         "a plugin's name, { use = NAME, … } with its settings, { function = 'module:attribute' }, or a list of these",
         _is_strategy,
         optional=True,
-        option=_function,
+        option=_functions,
     ),
     "background_runner": Setting(
         "a plugin's name, { use = NAME, … } with its settings, or { function = 'module:attribute' }",
-        lambda value: _is_spec(value) or _is_function(value),
+        lambda value: _is_spec(value) or is_function(value),
         optional=True,
-        option=_function,
+        option=_functions,
     ),
     "ttl": Setting(
         "a number of seconds, or { function = 'module:attribute' }",
-        lambda value: _is_number(value) or _is_function(value),
+        lambda value: _is_number(value) or is_function(value),
         of_text=_number,
-        option=_function,
+        option=_functions,
     ),
-    "plugins": Setting("a list of names, or of { use = NAME, … }", _are_specs, of_text=lambda text: [text]),
+    "plugins": Setting(
+        "a list of names, or of { use = NAME, … }", _are_specs, of_text=lambda text: [text], option=_functions
+    ),
     "lease": Setting("a number of seconds", _is_number, of_text=_number),
     "cache_bytes": Setting("a whole number of bytes", _is_whole, of_text=int),
     "clock": Setting("a function, written 'module:attribute'", _is_path, option=_path),

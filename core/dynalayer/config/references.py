@@ -10,7 +10,7 @@ from typing import Any
 from dynalayer.config.given import Source
 from dynalayer.errors import ConfigurationError
 
-__all__ = ["is_reference", "is_unicode", "resolved"]
+__all__ = ["is_function", "is_reference", "is_unicode", "resolved"]
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LARGEST = 64 * 1024  # bytes; a key or a URL is far below
@@ -22,6 +22,11 @@ def is_reference(value: object) -> bool:
         return False
     ((key, place),) = value.items()
     return key in ("env", "file") and isinstance(place, str) and bool(place)
+
+
+def is_function(value: object) -> bool:
+    """Whether a value is a table that names a function."""
+    return isinstance(value, dict) and value.keys() == {"function"} and isinstance(value["function"], str)
 
 
 def is_unicode(text: str) -> bool:
