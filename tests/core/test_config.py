@@ -580,6 +580,9 @@ def canaries() -> list[str]:
         f'events = "dynamodb://user:{CANARY}@host"',
         'events = { env = "VAULT_KEY" }',
         'events = { file = "key.txt" }',
+        'events = { env = "LOG_URL" }',
+        'events = { env = "TABLE_URL" }',
+        'storage = { env = "STORE_URL" }',
         f'events = {{ use = "dynamodb://events", token = "{CANARY}" }}',
         'table = { env = "VAULT_KEY" }\nlease = -1',
         f'plugins = ["thread:{CANARY}"]',
@@ -603,6 +606,9 @@ def canaries() -> list[str]:
 def test_no_command_and_no_error_tells_a_secret(text: str, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     install("vault", VAULT, adapters={"vault": "Vault"}, plugins={"odd": "Odd"})
     monkeypatch.setenv("VAULT_KEY", CANARY)
+    monkeypatch.setenv("LOG_URL", f"sqlite:///key.txt/{CANARY}/log.db")
+    monkeypatch.setenv("TABLE_URL", f"dynamodb://events?pending_shards={CANARY}")
+    monkeypatch.setenv("STORE_URL", f"{CANARY}://{CANARY}?{CANARY}={CANARY}")
     write(CANARY, "key.txt")
     write("[]", "eu.json")
     write('{"type": "PUT", "id": "a", "item": {}}\n', "events.jsonl")
@@ -721,7 +727,7 @@ def document_text(document: dict[str, Any]) -> str:
     return "\n".join(f"{json.dumps(key)} = {toml(value)}" for key, value in document.items())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(DOCUMENTS.map(document_text) | RAW)
 def test_whatever_a_file_says_it_works_or_is_refused(text: str | bytes) -> None:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
