@@ -638,6 +638,8 @@ def test_what_can_be_no_secret_is_shown() -> None:
     for setting, value in (
         ("table", "users"),
         ("events", "dynamodb://events-table?region=us-east-1&endpoint_url=http://127.0.0.1:8000&pending_shards=4"),
+        ("events", "dynamodb://stack-TableA1B2C3D4-XYZ9876543210?region=eu-west-1"),
+        ("storage", "s3-json://stack-bucket83908e77-1gqv2w4h5k6m/prefix"),
         ("storage", "parquet+s3://my-bucket-of-snapshots-2026/some/prefix?storage_class=STANDARD_IA"),
         ("storage", ["cache:/var/cache/users?max_bytes=1000000000", "local:snapshots"]),
         ("sync_strategy", ["count:100", {"use": "age", "seconds": 3600}, {"function": "myapp.sync:due"}]),

@@ -97,6 +97,8 @@ def _without(error: BaseException | None, secrets: set[str]) -> None:
         if error is None or not secrets:
             return
         error.args = tuple(_cut(each, secrets) for each in error.args)
+        if isinstance(error, OSError):
+            error.filename = _cut(error.filename, secrets)
         if isinstance(error, LayerError):
             error.message = str(_cut(error.message, secrets))
         error = error.__cause__ or error.__context__
