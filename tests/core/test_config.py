@@ -660,6 +660,8 @@ def test_what_can_be_no_secret_is_shown() -> None:
         ("s3-json://bucket/prefix?abc", "s3-json://bucket/prefix?***"),
         ("local:x?note=AKIAIOSFODNN7EXAMPLE", "local:x?note=***"),
         ("ghp_abcdefghij", "***"),
+        ("retry?longest=2&password=a", "retry?longest=2&password=***"),
+        ("un_heard_of:abc", "un_heard_of:***"),
         ({"use": "x://y", "api_token": 12345, "note": "a"}, {"use": "x://y", "api_token": "***", "note": "a"}),
         ({"use": "x://y", "secrets": {"a": "b"}}, {"use": "x://y", "secrets": "***"}),
         ({"use": "x://y", "note": "sk-proj-1"}, {"use": "x://y", "note": "***"}),
@@ -675,7 +677,7 @@ def test_what_looks_like_a_secret_is_hidden(value: object, expected: object) -> 
 def test_functions_are_imported_only_for_the_layer_in_force() -> None:
     write('[layers.users]\n[layers.orders]\nsync_strategy = { function = "nowhere:due" }\n')
     assert Sources.read().configuration("users").options() == {"table": "users"}
-    assert "cannot import 'nowhere:due': ModuleNotFoundError" in refusal("orders")
+    assert "cannot import the module 'nowhere': ModuleNotFoundError" in refusal("orders")
 
 
 def test_a_function_is_named_at_any_depth() -> None:

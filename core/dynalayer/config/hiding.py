@@ -24,7 +24,7 @@ _WORD = re.compile(r"[A-Za-z0-9+=_]{10,}")
 _LONG = 16
 _BEGINNINGS = re.compile(r"(AKIA|ASIA|gh[a-z]_|github_pat_|glpat-|xox[a-z]-|sk-|sk_|eyJ|Bearer |-----BEGIN)")
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*)(:|(?=[?]))(.*)", re.DOTALL)
 
 
 def shown(value: object, setting: str, *, name: str = "") -> Any:
@@ -93,7 +93,7 @@ def _text(text: str, setting: str, name: str) -> str:
     match = _URL.fullmatch(text)
     if match is None:
         return HIDDEN if _looks_secret(text) or re.search("[?@]", text) else text
-    scheme, rest = match.groups()
+    scheme, colon, rest = match.groups()
     location, question, query = rest.partition("?")
     if _is_secret_location(scheme, unquote(location), setting):
         location = HIDDEN
@@ -102,10 +102,10 @@ def _text(text: str, setting: str, name: str) -> str:
         for key, value in parse_qsl(query, keep_blank_values=True)
     ]
     if any("=" not in part for part in query.split("&") if part):  # a value without a name, which may be anything
-        return f"{scheme}:{location}?{HIDDEN}"
+        return f"{scheme}{colon}{location}?{HIDDEN}"
     if all(value != HIDDEN for _, value in pairs):
-        return f"{scheme}:{location}{question}{query}"
-    return f"{scheme}:{location}?{urlencode(pairs, safe='*:/', quote_via=quote)}"
+        return f"{scheme}{colon}{location}{question}{query}"
+    return f"{scheme}{colon}{location}?{urlencode(pairs, safe='*:/', quote_via=quote)}"
 
 
 def _looks_secret(text: str) -> bool:
