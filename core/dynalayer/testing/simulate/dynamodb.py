@@ -7,6 +7,7 @@ for here. A request that comes late is refused once its signature is too old, as
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,12 +18,16 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
 from botocore.exceptions import ReadTimeoutError
 from moto.core.botocore_stubber import BotocoreStubber, MockRawResponse
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.dynamodb.models import dynamodb_backends
+from moto.dynamodb.models.dynamo_type import DynamoType
 
 from dynalayer.errors import EventLogError
 from dynalayer.eventlog.base import Appended, Draft, EventLog, Head, HeadMove
 from dynalayer.eventlog.dynamodb import DynamoDBEventLog
 from dynalayer.eventlog.dynamodb import side_by_side as beside
 from dynalayer.eventlog.dynamodb.connection import Connection
+from dynalayer.eventlog.dynamodb.rows import HEAD_KEY, head_of, partition_key, records_of, slot
 from dynalayer.eventlog.dynamodb.table import make_table
 from dynalayer.testing.simulate.actors import PARTITIONS
 from dynalayer.testing.simulate.faults import Process
@@ -57,15 +62,23 @@ class DynamoDBLogs:
         self._versions: dict[str, int] = {}
         self._quiet = True
         # One request at a time: what runs beside the actor would have no turn.
-        self._threads, vars(beside)["_THREADS"] = beside._THREADS, 1
+        self._threads = vars(beside)["_THREADS"]
+        vars(beside)["_THREADS"] = 1
         self._service = BotocoreStubber()
         self._service.enabled = True
         self._client = _client()
         # After what the log itself looks at before it sends.
         self._client.meta.events.register_last("before-send.dynamodb", self._answer, unique_id=_EVENTS)
         make_table(Connection(_EVENTS, client=self._client))
-        self._spy = DynamoDBEventLog(_EVENTS, TABLE, client=self._client)
         self._quiet = False
+
+    @property
+    def _table(self) -> Any:
+        """The table as it lies in moto: to ask for its rows would take longer than all else.
+
+        A transaction that is cancelled puts another object in its place.
+        """
+        return dynamodb_backends[DEFAULT_ACCOUNT_ID][_REGION].tables[_EVENTS]
 
     def open(self, process: Process | None) -> EventLog:
         """See `Logs`."""
@@ -75,16 +88,15 @@ class DynamoDBLogs:
 
     def expire(self, moment: int, chosen: float) -> None:
         """See `Logs`."""
-        with self._unnoticed():
-            names = {"#ttl": "ttl"}
-            told = self._client.scan(
-                TableName=_EVENTS, ProjectionExpression="pk, sk, #ttl", ExpressionAttributeNames=names
-            )
-            rows = told["Items"]
-            due = [row for row in rows if "ttl" in row and int(row["ttl"]["N"]) * SECOND <= moment]
-            if due:
-                row = due[int(chosen * len(due))]
-                self._client.delete_item(TableName=_EVENTS, Key={"pk": row["pk"], "sk": row["sk"]})
+        due = [
+            (rows, key)
+            for _, rows in sorted(self._table.items.items(), key=_by_value)
+            for key, item in sorted(rows.items(), key=_by_value)
+            if "ttl" in item.attrs and int(item.attrs["ttl"].value) * SECOND <= moment
+        ]
+        if due:
+            rows, key = due[int(chosen * len(due))]
+            del rows[key]
 
     def close(self) -> None:
         """See `Logs`."""
@@ -118,25 +130,28 @@ class DynamoDBLogs:
         if answer is None:
             raise EventLogError(f"moto does not serve {action}")
         if action in _WRITING and not self._quiet:
-            with self._unnoticed():
-                self._look()
+            self._look()
         return answer
 
     def _look(self) -> None:
         """Tell the truth what is new in the table."""
         for partition in PARTITIONS:
-            run = self._spy.read(partition, self._versions.get(partition, 0))
-            for record in run.records:
+            rows = self._table.items.get(DynamoType({"S": partition_key(TABLE, partition)}), {})
+            stored = {key.value: item for key, item in rows.items()}
+            known = self._versions.get(partition, 0)
+            new = [_row(item) for key, item in sorted(stored.items()) if slot(known + 1) <= key < HEAD_KEY]
+            for record in records_of(new):
                 draft = Draft(
                     partition, record.kind, record.nonce, record.at, record.count, record.retention, record.payload
                 )
                 self._truth.appended(draft, Appended(partition, record.version, record.at))
                 self._versions[partition] = record.version
             before = self._heads.get(partition, Head())
-            if run.head.revision != before.revision:
-                folded = run.head.events_total - before.events_total
-                self._truth.moved(partition, HeadMove(before.revision, run.head, folded=folded), self._world.now)
-                self._heads[partition] = run.head
+            head = head_of(_row(stored[HEAD_KEY]) if HEAD_KEY in stored else None)
+            if head.revision != before.revision:
+                folded = head.events_total - before.events_total
+                self._truth.moved(partition, HeadMove(before.revision, head, folded=folded), self._world.now)
+                self._heads[partition] = head
 
     @contextmanager
     def _unnoticed(self) -> Iterator[None]:
@@ -148,10 +163,24 @@ class DynamoDBLogs:
             self._quiet = quiet
 
 
+def _by_value(entry: tuple[Any, object]) -> str:
+    return str(entry[0].value)
+
+
+def _row(item: Any) -> dict[str, Any]:
+    """An item of moto's as a client gives it: bytes are plain."""
+    attributes: dict[str, dict[str, Any]] = item.to_json()["Attributes"]
+    return {name: {kind: _plain(kind, value)} for name, each in attributes.items() for kind, value in each.items()}
+
+
+def _plain(kind: str, value: Any) -> Any:
+    return b64decode(value) if kind == "B" and isinstance(value, str) else value
+
+
 def _too_old(request: AWSPreparedRequest) -> AWSResponse:
     """What the service answers to a request that was signed too long ago."""
     body = json.dumps({"__type": "com.amazon.coral.service#InvalidSignatureException", "message": "Signature expired"})
-    headers = {"x-amzn-requestid": "simulated", "content-type": "application/x-amz-json-1.0"}
+    headers: Any = {"x-amzn-requestid": "simulated", "content-type": "application/x-amz-json-1.0"}
     return AWSResponse(request.url, 400, headers, MockRawResponse(body))
 
 
