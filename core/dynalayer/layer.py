@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Self, overload
 
@@ -165,8 +166,9 @@ class Layer:
             raise InvalidInputError(f"set() takes a list of events, not {type(events).__name__}", operation="set")
         with self._observers.running("set"):
             appended = self._appender.append(events)
-        if appended:
-            self._observers.appended(appended)
+            if appended:
+                self._observers.appended(appended)
+        if appended and self._trigger.asks:
             written = dict.fromkeys(event.partition for event in appended)
             with self._observers.running("strategy"):
                 self._trigger.ask(
@@ -194,7 +196,7 @@ class Layer:
             EventLogError: The log failed.
         """
         self._check_open()
-        check_partition(partition)
+        partition = check_partition(partition)
         with self._observers.running("get", partition):
             if at is None:
                 return self._reading.get(partition, in_order=sorted)
@@ -227,18 +229,27 @@ class Layer:
             ConfigurationError: pyarrow is not installed.
             LayerError: As `get`.
         """
+        with self._scanning(partition):
+            return self._scan(partition, columns, filter)
+
+    @contextmanager
+    def _scanning(self, partition: str) -> Iterator[None]:
         self._check_open()
-        check_partition(partition)
-        with self._observers.running("scan", partition):
-            scanning = need("dynalayer.scanning", "scan()", packages=("pyarrow",), install="dynalayer[parquet]")
-            scanner = scanning.Scanner(self._log, self._storage, self._reading.items)
-            return scanner.scan(partition, columns, filter)
+        with self._observers.running("scan", check_partition(partition)):
+            yield
+
+    def _scan(self, partition: str, columns: Sequence[str] | None, filter: object) -> RecordBatchReader:
+        scanning = need("dynalayer.scanning", "scan()", packages=("pyarrow",), install="dynalayer[parquet]")
+        scanner = scanning.Scanner(self._log, self._storage, self._reading.items)
+        reader: RecordBatchReader = scanner.scan(partition, columns, filter)
+        return reader
 
     def to_arrow(
         self, partition: str = "", *, columns: Sequence[str] | None = None, filter: object = None
     ) -> ArrowTable:
         """All of `scan` as a `pyarrow.Table`."""
-        return self.scan(partition, columns=columns, filter=filter).read_all()
+        with self._scanning(partition):
+            return self._scan(partition, columns, filter).read_all()
 
     def to_pandas(
         self, partition: str = "", *, columns: Sequence[str] | None = None, filter: object = None
@@ -267,7 +278,7 @@ class Layer:
             Events in order: by version, within a version as they were given.
         """
         self._check_open()
-        check_partition(partition)
+        partition = check_partition(partition)
         if isinstance(after, bool) or not isinstance(after, int):
             raise InvalidInputError(f"after={after!r:.100} is no version")
         identifier = None if id is None else identifier_text(id)
@@ -285,8 +296,9 @@ class Layer:
     def meta(self, partition: str | None = None) -> LayerMeta | PartitionMeta:
         """The layer's counts, or one partition's, from what is stored."""
         self._check_open()
+        partition = None if partition is None else check_partition(partition)
         with self._observers.running("meta", partition):
-            return self._layer_meta() if partition is None else self._partition_meta(check_partition(partition))
+            return self._layer_meta() if partition is None else self._partition_meta(partition)
 
     def sync(self, partition: str | None = None) -> SyncResult:
         """Fold pending events into snapshots.
@@ -329,7 +341,7 @@ class Layer:
             EventLogError: The log failed.
         """
         self._check_open()
-        check_partition(partition)
+        partition = check_partition(partition)
         if isinstance(items, str | bytes | dict) or not isinstance(items, Iterable):
             raise InvalidInputError(
                 f"import_snapshot() takes a list of items, not {type(items).__name__}", operation="import"
@@ -353,8 +365,9 @@ class Layer:
             ConfigurationError: The adapter cannot list its segments.
         """
         self._check_open()
+        partition = None if partition is None else check_partition(partition)
         with self._observers.running("vacuum", partition):
-            return self._vacuum.run(None if partition is None else check_partition(partition), dry_run=dry_run)
+            return self._vacuum.run(partition, dry_run=dry_run)
 
     def verify(self, partition: str | None = None) -> VerifyResult:
         """Read and check every segment and record that is kept; changes nothing.
@@ -363,8 +376,9 @@ class Layer:
             partition: Only this one; left out, all.
         """
         self._check_open()
+        partition = None if partition is None else check_partition(partition)
         with self._observers.running("verify", partition):
-            return self._verifier.run(None if partition is None else check_partition(partition))
+            return self._verifier.run(partition)
 
     def explain(self, partition: str = "", *, prices: Prices | None = None) -> Explanation:
         """What a read, an append and a sync of a partition request and cost, beside a plain Query of its items.
@@ -380,7 +394,7 @@ class Layer:
             LayerError: As `get`.
         """
         self._check_open()
-        check_partition(partition)
+        partition = check_partition(partition)
         prices = check_prices(Prices() if prices is None else prices)
         with self._observers.running("explain", partition):
             return self._explainer.explain(partition, prices)
@@ -402,11 +416,12 @@ class Layer:
         Closing twice is as closing once.
         """
         if not self._closed:
-            self._trigger.close()
-            self._observers.closed()
-            self._closed = True
-            self._runs.wait()
-            self._log.close()
+            with self._observers.running("close"):
+                self._trigger.close()
+                self._observers.closed()
+                self._closed = True
+                self._runs.wait()
+                self._log.close()
 
     def __enter__(self) -> Self:
         return self
