@@ -108,8 +108,11 @@ def _missing_extra(point: EntryPoint, error: Exception) -> str:
         extra = re.search(r"""extra\s*==\s*['"]([^'"]+)['"]""", requirement)
         if name and extra and re.sub(r"[-_.]+", "-", name[0]).lower() == missing:
             extras.append(extra[1])
-    # Several may bring it: the one that the plugin is named after then.
+    # Several may bring it: the one that the plugin is named after then. Also where the module tells no requirement's
+    # name, as `opentelemetry` does not tell `opentelemetry-api`.
     extras.sort(key=lambda extra: extra not in point.name)
+    if not extras and point.name in point.dist.metadata.get_all("Provides-Extra", []):
+        extras = [point.name]
     return f"; run: pip install '{point.dist.name}[{extras[0]}]'" if extras else ""
 
 
