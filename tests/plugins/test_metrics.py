@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import StatusCode, get_current_span
 
 from dynalayer import (
     Adapter,
@@ -421,6 +422,25 @@ def test_what_is_in_items_never_leaves(build: Build, telemetry: Telemetry, tmp_p
         layer.import_snapshot("new", [{"pk": "new", "sk": PRIVATE}, {"pk": "new", "sk": PRIVATE}])
     assert telemetry.value("dynalayer.operation.failures") == 6
     assert PRIVATE not in telemetry.everything()
+
+
+def test_a_log_record_is_made_within_the_span_where_metrics_stand_after_the_log(
+    build: Build, telemetry: Telemetry
+) -> None:
+    inside: list[int] = []
+
+    class Tracing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            inside.append(get_current_span().get_span_context().span_id)
+
+    logger, handler = logging.getLogger("dynalayer.operations"), Tracing()
+    logger.addHandler(handler)
+    try:
+        with build("log:error", telemetry.plugin()) as layer:
+            layer.get("eu")
+    finally:
+        logger.removeHandler(handler)
+    assert inside == [_id(telemetry.span("dynalayer.get")), _id(telemetry.span("dynalayer.close"))]
 
 
 def test_an_interruption_is_told_as_a_failure(build: Build, telemetry: Telemetry, tmp_path: Path) -> None:
