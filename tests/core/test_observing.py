@@ -394,6 +394,20 @@ def test_an_error_cannot_be_swallowed_or_replaced(build: Build) -> None:
     assert (type(reported), str(reported)) == (ValueError, "another error")
 
 
+def test_one_that_raises_the_error_on_is_not_reported(build: Build) -> None:
+    class Passing(Swallowing):
+        def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+            if error is not None:
+                raise error
+            return False
+
+    watching = Watching()
+    layer = build(watching, Passing())
+    with pytest.raises(HistoryError):
+        layer.get("eu", at=7)
+    assert not watching.told
+
+
 # Observers that break
 
 

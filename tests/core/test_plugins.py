@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 import sys
 import textwrap
 import threading
@@ -197,6 +198,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         info.mkdir()
         metadata = [f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2"]
         metadata += [f"Requires-Dist: {requirement}" for requirement in requires]
+        metadata += [f"Provides-Extra: {extra}" for extra in re.findall(r"""extra == ['"](\w+)""", " ".join(requires))]
         (info / "METADATA").write_text("\n".join(metadata) + "\n")
         lines = []
         for kind, names in entry_points.items():
@@ -384,6 +386,14 @@ def test_of_several_extras_that_bring_a_missing_module_the_one_is_told_that_the_
     )
     with pytest.raises(PluginLoadError, match=r"pip install 'stranger-shelf\[shelf\]'"):
         build(storage="shelf-oak:x")
+
+
+def test_a_missing_module_of_another_name_is_told_with_the_extra_that_the_plugin_is_named_after(
+    build: Callable[..., Layer], install: Install
+) -> None:
+    install("stranger-shelf", "import no_such_oak", requires=["oak-api; extra == 'shelf'"], adapters={"shelf": "Shelf"})
+    with pytest.raises(PluginLoadError, match=r"pip install 'stranger-shelf\[shelf\]'"):
+        build(storage="shelf:x")
 
 
 def test_a_missing_module_that_no_extra_brings_is_named(build: Callable[..., Layer], install: Install) -> None:
