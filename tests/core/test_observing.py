@@ -399,7 +399,7 @@ def test_one_that_raises_the_error_on_is_not_reported(build: Build) -> None:
         def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
             if error is not None:
                 raise error
-            return False
+            return True
 
     watching = Watching()
     layer = build(watching, Passing())
