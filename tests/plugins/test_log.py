@@ -310,7 +310,7 @@ def test_structlog_has_the_fields(build: Build, attach: Callable[[logging.Handle
         ("log:?format=xml", "format is 'logfmt' or 'json'"),
         ("log:?slow=often", "slow is a number"),
         ("log:?slow=-1", "slow is a number of seconds"),
-        ("log:?slow=nan", "slow is a number of seconds"),
+        ("log:?slow=nan", "slow is a number"),
         ("log:?partition=no", "has no setting 'partition'; did you mean 'partitions'"),
     ],
 )
