@@ -23,6 +23,7 @@ __all__ = [
     "Installed",
     "Loaded",
     "agreed",
+    "hooks_of",
     "installed",
     "load",
     "load_plugin",
@@ -98,14 +99,14 @@ def load(group: str, name: str) -> Loaded:
     (point,) = points.values()
     try:
         return Loaded(point.load(), _distribution(point))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a module that leaves at its import would end the program
         raise PluginLoadError(
             f"{what} {name!r} of {_distribution(point)} cannot be loaded: "
             f"{type(error).__name__}: {error}{_missing_extra(point, error)}"
         ) from error
 
 
-def _missing_extra(point: EntryPoint, error: Exception) -> str:
+def _missing_extra(point: EntryPoint, error: BaseException) -> str:
     """What to install, where the distribution has an extra for the module that is missing."""
     if not isinstance(error, ModuleNotFoundError) or error.name is None or point.dist is None:
         return ""
@@ -131,6 +132,12 @@ def new_manager() -> pluggy.PluginManager:
     return manager
 
 
+def hooks_of(plugin: object) -> list[str]:
+    """The names of the methods that an object or a class marks with `hookimpl`, sorted."""
+    manager = new_manager()
+    return sorted(name for name in dir(plugin) if manager.parse_hookimpl_opts(plugin, name))
+
+
 def register(
     manager: pluggy.PluginManager, plugin: object, name: str | None = None, *, hook: str | None = None
 ) -> None:
@@ -150,7 +157,7 @@ def register(
         raise PluginError(f"plugin {plugin.__name__!r} is a class; give its object")
     if manager.is_registered(plugin):
         raise PluginError(f"plugin {label!r} is given twice")
-    marked = [each for each in dir(plugin) if manager.parse_hookimpl_opts(plugin, each)]
+    marked = hooks_of(plugin)
     if not marked or (hook is not None and hook not in marked):
         lacking = "no method" if hook is None else f"no method {hook}"
         raise PluginError(f"plugin {label!r} marks {lacking} with hookimpl; hooks: {_HOOKS}")
