@@ -7,6 +7,7 @@ import click
 from dynalayer.cli.demo import demo
 from dynalayer.cli.exporting import export
 from dynalayer.cli.looking import explain, get, history, status
+from dynalayer.cli.new_adapter import new_adapter
 from dynalayer.cli.taking import import_events
 from dynalayer.cli.taking_over import import_snapshot
 from dynalayer.cli.upkeep import create_table, sync, vacuum, verify
@@ -35,6 +36,7 @@ for command in (
     verify,
     vacuum,
     create_table,
+    new_adapter,
     demo,
 ):
     main.add_command(command)
