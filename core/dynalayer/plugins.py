@@ -66,7 +66,7 @@ class Loaded:
 def installed(group: str) -> tuple[Installed, ...]:
     """What is installed in a group, sorted by name. Nothing is imported.
 
-    A distribution that brings something to the group and whose entry points cannot be read stands there by its own name.
+    A distribution that brings something to the group, and whose entry points cannot be read, stands there by its name.
     """
     points, broken = _points(group)
     found = {Installed(point.name, group, _distribution(point), point.value) for point in points}
