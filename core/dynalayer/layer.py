@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Self, overload
+from os import PathLike
+from typing import TYPE_CHECKING, Self, Unpack, overload
 
 from dynalayer import clock as clocks
 from dynalayer.appending import DAY, TTL, Appender, check_ttl
 from dynalayer.asof import At, Historian
 from dynalayer.clock import Clock
+from dynalayer.columnar import Scans
+from dynalayer.config import LayerOptions, Sources
 from dynalayer.costs import Prices, Usage, check_prices
 from dynalayer.errors import ClosedError, InvalidInputError
 from dynalayer.eventlog.base import EventLog
@@ -33,11 +36,8 @@ from dynalayer.vacuuming import Vacuum, VacuumResult
 from dynalayer.values import Item, identifier_text
 from dynalayer.verifying import Verifier, VerifyResult
 
-if TYPE_CHECKING:  # they are needed only by who asks for them
-    from pandas import DataFrame
-    from polars import DataFrame as PolarsFrame
+if TYPE_CHECKING:  # it is needed only by who asks for it
     from pyarrow import RecordBatchReader
-    from pyarrow import Table as ArrowTable
 
 __all__ = ["Layer"]
 
@@ -45,7 +45,7 @@ _MAX_VERSION = 2**63 - 1  # what a log can compare with
 _STRATEGY_LAG = 5.0  # seconds by which a strategy, asked after each set(), may not know what other processes did
 
 
-class Layer:
+class Layer(Scans):
     """Changes to the items of a table, cheap to read whole, none of them lost.
 
     Every change is appended to an event log; `sync()` folds pending events into snapshots that a storage adapter
@@ -140,6 +140,29 @@ class Layer:
         self._explainer = Explainer(self._log, self._storage, snapshots, self._reading)
         self._trigger = Trigger(self._manager, self._observers, self._runs.run)
 
+    @classmethod
+    def from_config(
+        cls, name: str | None = None, *, config: str | PathLike[str] | None = None, **options: Unpack[LayerOptions]
+    ) -> Self:
+        """The layer that files and the environment describe, setting by setting.
+
+        Strongest first: the options given here; the environment (`DYNALAYER_USERS__TTL` before `DYNALAYER_TTL`);
+        `dynalayer.toml`, then `[tool.dynalayer]` of `pyproject.toml`, both of the working directory. Where there is
+        none of these it is the embedded layer of the table `items`.
+
+        Args:
+            name: The layer; left out, the one that `DYNALAYER_LAYER` selects, or the only one.
+            config: The file to read in place of these; left out, the one that `DYNALAYER_CONFIG` names.
+            options: As the constructor's.
+
+        Raises:
+            ConfigurationError: Something is wrong, with its source; there is no such layer, or several and none named.
+            LayerError: As the constructor.
+        """
+        configuration = Sources.read(config).configuration(name, options)
+        with configuration.told():
+            return cls(**configuration.options())
+
     def __repr__(self) -> str:
         return f"Layer(table={self.table!r}, events={self._log.location!r}, storage={self._storage.name!r})"
 
@@ -233,27 +256,6 @@ class Layer:
             scanning = need("dynalayer.scanning", "scan()", packages=("pyarrow",), install="dynalayer[parquet]")
             scanner = scanning.Scanner(self._log, self._storage, self._reading.items)
             return scanner.scan(partition, columns, filter)
-
-    def to_arrow(
-        self, partition: str = "", *, columns: Sequence[str] | None = None, filter: object = None
-    ) -> ArrowTable:
-        """All of `scan` as a `pyarrow.Table`."""
-        return self.scan(partition, columns=columns, filter=filter).read_all()
-
-    def to_pandas(
-        self, partition: str = "", *, columns: Sequence[str] | None = None, filter: object = None
-    ) -> DataFrame:
-        """All of `scan` as a `pandas.DataFrame`."""
-        need("pandas", "to_pandas()", packages=("pandas",), install="pandas")
-        return self.to_arrow(partition, columns=columns, filter=filter).to_pandas()
-
-    def to_polars(
-        self, partition: str = "", *, columns: Sequence[str] | None = None, filter: object = None
-    ) -> PolarsFrame:
-        """All of `scan` as a `polars.DataFrame`."""
-        polars = need("polars", "to_polars()", packages=("polars",), install="polars")
-        frame: PolarsFrame = polars.from_arrow(self.to_arrow(partition, columns=columns, filter=filter))
-        return frame
 
     def history(self, partition: str = "", *, id: str | int | None = None, after: int = 0) -> list[Event]:
         """The events of a partition that are still kept: all pending ones, and folded ones for their ttl.

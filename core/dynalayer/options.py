@@ -13,6 +13,7 @@ from dynalayer.eventlog.base import MAX_LEASE
 from dynalayer.events import ItemFunction
 from dynalayer.pairs import Getter, Setter
 from dynalayer.plugins import FunctionRunner, FunctionStrategy, load_plugin, register
+from dynalayer.settings import Spec
 
 __all__ = ["RunnerOption", "StrategyOption", "check_options", "check_pair", "register_plugins"]
 
@@ -114,12 +115,12 @@ def register_plugins(
 
 def _register(manager: pluggy.PluginManager, given: object, table: str, what: str, hook: str | None = None) -> None:
     """Switch on what a spec names, or an object; `hook` is what it must have."""
-    plugin, name = given, None
+    plugin, name, shown = given, None, f"{given!r:.100}"
     if isinstance(given, str | Mapping):
         plugin = load_plugin(given, table=table, what=what)
         # One plugin may be there several times, with other settings; what they are may be a secret.
-        name = given if isinstance(given, str) else f"{given['use']}-{id(plugin)}"
+        shown = Spec.parse(given, what=what).name
+        name = shown if given == shown else f"{shown}-{id(plugin)}"
     if hook is not None and not hasattr(plugin, hook):
-        shown = name or f"{given!r:.100}"
         raise ConfigurationError(f"{what} is {_KINDS[what]}, a plugin with {hook} or its name, not {shown}")
     register(manager, plugin, name)

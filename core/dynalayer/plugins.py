@@ -20,6 +20,7 @@ __all__ = [
     "PLUGINS",
     "Installed",
     "Loaded",
+    "hooks_of",
     "installed",
     "load",
     "load_plugin",
@@ -136,14 +137,14 @@ def load(group: str, name: str) -> Loaded:
     (point,) = points.values()
     try:
         return Loaded(point.load(), _distribution(point))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a module that leaves at its import would end the program
         raise PluginLoadError(
             f"{what} {name!r} of {_distribution(point)} cannot be loaded: "
             f"{type(error).__name__}: {error}{_missing_extra(point, error)}"
         ) from error
 
 
-def _missing_extra(point: EntryPoint, error: Exception) -> str:
+def _missing_extra(point: EntryPoint, error: BaseException) -> str:
     """What to install, where the distribution has an extra for the module that is missing."""
     if not isinstance(error, ModuleNotFoundError) or error.name is None or point.dist is None:
         return ""
@@ -166,6 +167,12 @@ def new_manager() -> pluggy.PluginManager:
     return manager
 
 
+def hooks_of(plugin: object) -> list[str]:
+    """The names of the methods that an object or a class marks with `hookimpl`, sorted."""
+    manager = new_manager()
+    return sorted(name for name in dir(plugin) if manager.parse_hookimpl_opts(plugin, name))
+
+
 def register(manager: pluggy.PluginManager, plugin: object, name: str | None = None) -> None:
     """Switch a plugin on for one layer.
 
@@ -175,7 +182,7 @@ def register(manager: pluggy.PluginManager, plugin: object, name: str | None = N
     label = name or getattr(plugin, "name", None) or type(plugin).__name__
     if inspect.isclass(plugin):
         raise PluginError(f"plugin {plugin.__name__!r} is a class; give its object")
-    if not any(manager.parse_hookimpl_opts(plugin, attribute) for attribute in dir(plugin)):
+    if not hooks_of(plugin):
         raise PluginError(f"plugin {label!r} marks no method with hookimpl; hooks: {_HOOKS}")
     try:
         manager.register(plugin, name=label)

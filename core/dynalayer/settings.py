@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ from dynalayer.urls import URL
 
 __all__ = ["Spec", "imported", "nearest", "settings_of"]
 
+_PYTHON = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -83,7 +85,7 @@ class Spec:
                 options[key] = str(value)
             else:
                 raise ConfigurationError(
-                    f"{what}: {self.name}: {key} is a text, a number, true or false, not {value!r:.100}"
+                    f"{what}: {self.name}: {key} is a text, a number, true or false, and got {type(value).__name__}"
                 )
         return URL(self.url.scheme, self.url.location, options)
 
@@ -104,7 +106,7 @@ class Spec:
         if location:
             first = next(iter(known.values()), None)
             if first is None or first.kind is inspect.Parameter.KEYWORD_ONLY:
-                raise ConfigurationError(f"{what} takes nothing after its name, and got {location!r:.100}")
+                raise ConfigurationError(f"{what} takes nothing after its name, and got something after the colon")
             if first.name in given:
                 raise ConfigurationError(f"{what} is given its setting {first.name!r} twice")
             given[first.name] = location
@@ -150,14 +152,15 @@ def imported(path: str, *, what: str) -> Any:
     Raises:
         ConfigurationError: It cannot be imported; the cause says why.
     """
-    module, colon, attribute = path.partition(":")
-    if not (module and colon and attribute):
-        raise ConfigurationError(f"{what} is {path!r:.100}, and names Python's things as 'module:attribute'")
+    if not _PYTHON.fullmatch(path):
+        # What may be a secret, in the wrong place, is not repeated.
+        raise ConfigurationError(f"{what} names Python's things as 'module:attribute', and got a text that is none")
+    module, _, attribute = path.partition(":")
     try:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigurationError(f"{what}: cannot import {path!r:.100}: {type(error).__name__}: {error}") from error
     return found
 
