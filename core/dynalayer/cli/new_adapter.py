@@ -17,10 +17,10 @@ import click
 from dynalayer.cli.options import reported
 from dynalayer.plugins import ADAPTERS, installed
 
-__all__ = ["new_adapter"]
+__all__ = ["FILES", "new_adapter"]
 
 _TEMPLATES = files("dynalayer.cli").joinpath("adapter_template")
-_FILES = {
+FILES = {
     "pyproject.toml": "pyproject.toml",
     "README.md": "README.md",
     "gitignore": ".gitignore",
@@ -63,7 +63,7 @@ def new_adapter(name: str, into: Path | None) -> None:
     with reported():
         _write(folder, words)
     click.echo(
-        f"{words['distribution']} is in {folder}, for storage=\"{name}:…\". Next, in an environment of its own:\n"
+        f'{words["distribution"]} is in {folder}, for storage="{name}:…". Next, in an environment of its own:\n'
         f"  cd {folder}\n"
         "  python -m pip install --editable '.[test]'\n"
         "  python -m pytest\n"
@@ -99,7 +99,7 @@ def _write(folder: Path, words: Mapping[str, str]) -> None:
     made = [parent for parent in folder.parents if not parent.exists()]
     part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     try:
-        for source, target in _FILES.items():
+        for source, target in FILES.items():
             text = Template(_TEMPLATES.joinpath(f"{source}.template").read_text("utf-8")).substitute(words)
             path = part / Template(target).substitute(words)
             path.parent.mkdir(parents=True, exist_ok=True)
