@@ -105,10 +105,10 @@ def _distribution(point: EntryPoint) -> str:
 
 def _named(distribution: Distribution) -> str:
     try:
-        name, version = distribution.metadata["Name"], distribution.version
+        known = [distribution.metadata["Name"], distribution.version]
     except Exception:  # noqa: BLE001 -- it differs by the release of Python
-        name = version = None
-    return f"{name} {version}" if name and version else _NAMELESS
+        known = []
+    return " ".join(known) if known and all(known) else _NAMELESS
 
 
 def load(group: str, name: str) -> Loaded:

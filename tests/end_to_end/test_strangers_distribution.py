@@ -16,8 +16,8 @@ import pytest
 
 from dynalayer.cli.new_adapter import FILES
 from dynalayer.testing import AdapterConformance
+from environments import ROOT, Strangers, served, table
 from program import InProcess
-from strangers import ROOT, Strangers, served, table
 
 PAGE = "docs/writing-an-adapter.md"
 
@@ -152,9 +152,9 @@ def test_a_distribution_that_cannot_be_written_whole_leaves_nothing(
 
 def test_the_installed_command_writes_what_the_checkout_has(strangers: Strangers, tmp_path: Path) -> None:
     """The templates are in the wheel, all of them and as they are."""
-    strangers.dynalayer("new-adapter", "shelf", cwd=tmp_path)
-    written = tmp_path / "dynalayer-shelf"
-    InProcess(tmp_path).good("new-adapter", "shelf", "--into", "here")
+    strangers.dynalayer("new-adapter", "drawer", cwd=tmp_path)
+    written = tmp_path / "dynalayer-drawer"
+    InProcess(tmp_path).good("new-adapter", "drawer", "--into", "here")
     contents = [
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         for folder in (written, tmp_path / "here")
