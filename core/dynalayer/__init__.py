@@ -33,6 +33,7 @@ from dynalayer.layer import Layer
 from dynalayer.names import safe_name
 from dynalayer.opening import need_dynamodb as _need_dynamodb
 from dynalayer.opening import open_adapter
+from dynalayer.options import load_strategy
 from dynalayer.plain import plain_json
 from dynalayer.plugins import load_plugin
 from dynalayer.s3 import s3_refusal
@@ -103,6 +104,7 @@ __all__ = [
     "file_failure",
     "hookimpl",
     "load_plugin",
+    "load_strategy",
     "open_adapter",
     "plain_json",
     "s3_refusal",

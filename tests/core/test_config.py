@@ -580,6 +580,9 @@ def canaries() -> list[str]:
         f'events = "dynamodb://user:{CANARY}@host"',
         'events = { env = "VAULT_KEY" }',
         'events = { file = "key.txt" }',
+        'events = { env = "LOG_URL" }',
+        'events = { env = "TABLE_URL" }',
+        'storage = { env = "STORE_URL" }',
         f'events = {{ use = "dynamodb://events", token = "{CANARY}" }}',
         'table = { env = "VAULT_KEY" }\nlease = -1',
         f'plugins = ["thread:{CANARY}"]',
@@ -603,6 +606,9 @@ def canaries() -> list[str]:
 def test_no_command_and_no_error_tells_a_secret(text: str, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     install("vault", VAULT, adapters={"vault": "Vault"}, plugins={"odd": "Odd"})
     monkeypatch.setenv("VAULT_KEY", CANARY)
+    monkeypatch.setenv("LOG_URL", f"sqlite:///key.txt/{CANARY}/log.db")
+    monkeypatch.setenv("TABLE_URL", f"dynamodb://events?pending_shards={CANARY}")
+    monkeypatch.setenv("STORE_URL", f"{CANARY}://{CANARY}?{CANARY}={CANARY}")
     write(CANARY, "key.txt")
     write("[]", "eu.json")
     write('{"type": "PUT", "id": "a", "item": {}}\n', "events.jsonl")
@@ -632,6 +638,8 @@ def test_what_can_be_no_secret_is_shown() -> None:
     for setting, value in (
         ("table", "users"),
         ("events", "dynamodb://events-table?region=us-east-1&endpoint_url=http://127.0.0.1:8000&pending_shards=4"),
+        ("events", "dynamodb://stack-TableA1B2C3D4-XYZ9876543210?region=eu-west-1"),
+        ("storage", "s3-json://stack-bucket83908e77-1gqv2w4h5k6m/prefix"),
         ("storage", "parquet+s3://my-bucket-of-snapshots-2026/some/prefix?storage_class=STANDARD_IA"),
         ("storage", ["cache:/var/cache/users?max_bytes=1000000000", "local:snapshots"]),
         ("sync_strategy", ["count:100", {"use": "age", "seconds": 3600}, {"function": "myapp.sync:due"}]),
@@ -652,6 +660,8 @@ def test_what_can_be_no_secret_is_shown() -> None:
         ("s3-json://bucket/prefix?abc", "s3-json://bucket/prefix?***"),
         ("local:x?note=AKIAIOSFODNN7EXAMPLE", "local:x?note=***"),
         ("ghp_abcdefghij", "***"),
+        ("retry?longest=2&password=a", "retry?longest=2&password=***"),
+        ("un_heard_of:abc", "un_heard_of:***"),
         ({"use": "x://y", "api_token": 12345, "note": "a"}, {"use": "x://y", "api_token": "***", "note": "a"}),
         ({"use": "x://y", "secrets": {"a": "b"}}, {"use": "x://y", "secrets": "***"}),
         ({"use": "x://y", "note": "sk-proj-1"}, {"use": "x://y", "note": "***"}),
@@ -667,7 +677,7 @@ def test_what_looks_like_a_secret_is_hidden(value: object, expected: object) -> 
 def test_functions_are_imported_only_for_the_layer_in_force() -> None:
     write('[layers.users]\n[layers.orders]\nsync_strategy = { function = "nowhere:due" }\n')
     assert Sources.read().configuration("users").options() == {"table": "users"}
-    assert "cannot import 'nowhere:due': ModuleNotFoundError" in refusal("orders")
+    assert "cannot import the module 'nowhere': ModuleNotFoundError" in refusal("orders")
 
 
 def test_a_function_is_named_at_any_depth() -> None:
@@ -721,7 +731,7 @@ def document_text(document: dict[str, Any]) -> str:
     return "\n".join(f"{json.dumps(key)} = {toml(value)}" for key, value in document.items())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(DOCUMENTS.map(document_text) | RAW)
 def test_whatever_a_file_says_it_works_or_is_refused(text: str | bytes) -> None:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):

@@ -118,7 +118,7 @@ def _name(spec: object) -> str | None:
 
 def _looked_at(each: Installed, used: dict[tuple[str, str], list[str]]) -> _Plugin:
     kind = "adapter" if each.group == ADAPTERS else "plugin"
-    layers = used.get((each.group, each.name), [])
+    layers = used.get((each.group, each.name.lower()), [])
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what its import prints is no part of the list
             made = load(each.group, each.name).value

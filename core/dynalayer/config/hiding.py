@@ -24,7 +24,7 @@ _WORD = re.compile(r"[A-Za-z0-9+=_]{10,}")
 _LONG = 16
 _BEGINNINGS = re.compile(r"(AKIA|ASIA|gh[a-z]_|github_pat_|glpat-|xox[a-z]-|sk-|sk_|eyJ|Bearer |-----BEGIN)")
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*)(:|(?=[?]))(.*)", re.DOTALL)
 
 
 def shown(value: object, setting: str, *, name: str = "") -> Any:
@@ -93,19 +93,19 @@ def _text(text: str, setting: str, name: str) -> str:
     match = _URL.fullmatch(text)
     if match is None:
         return HIDDEN if _looks_secret(text) or re.search("[?@]", text) else text
-    scheme, rest = match.groups()
+    scheme, colon, rest = match.groups()
     location, question, query = rest.partition("?")
-    if "@" in unquote(location) or _looks_secret(unquote(location)) or _is_secret_setting(scheme, location, setting):
+    if _is_secret_location(scheme, unquote(location), setting):
         location = HIDDEN
     pairs = [
         (key, HIDDEN if _NAME.search(key) or _looks_secret(value) else value)
         for key, value in parse_qsl(query, keep_blank_values=True)
     ]
     if any("=" not in part for part in query.split("&") if part):  # a value without a name, which may be anything
-        return f"{scheme}:{location}?{HIDDEN}"
+        return f"{scheme}{colon}{location}?{HIDDEN}"
     if all(value != HIDDEN for _, value in pairs):
-        return f"{scheme}:{location}{question}{query}"
-    return f"{scheme}:{location}?{urlencode(pairs, safe='*:/', quote_via=quote)}"
+        return f"{scheme}{colon}{location}{question}{query}"
+    return f"{scheme}{colon}{location}?{urlencode(pairs, safe='*:/', quote_via=quote)}"
 
 
 def _looks_secret(text: str) -> bool:
@@ -122,13 +122,19 @@ def _is_random(word: str) -> bool:
     return digits > 1 and (min(small, capital) > 1 or (small + capital > 1 and len(word) >= _LONG))
 
 
-def _is_secret_setting(scheme: str, location: str, setting: str) -> bool:
-    """Whether what follows a plugin's or wrapper's name is a setting of it that is secret by its name.
+def _is_secret_location(scheme: str, location: str, setting: str) -> bool:
+    """Whether what follows a name may be a secret: credentials, or a plugin's or wrapper's setting of a secret's name.
 
-    Of one that does not load nobody knows, and one that takes no setting was given something else; then only what is a
-    number or a place is shown.
+    A host, a bucket or a table, and a path, are none: their names are often made by machines. Of what does not load
+    nobody knows, and what takes no setting was given something else: then only a number or a place is shown.
     """
-    if setting not in ("storage", "sync_strategy", "background_runner", "plugins") or not location:
+    if "@" in location or any(_BEGINNINGS.match(part) for part in location.split("/")):
+        return True
+    if location.startswith("//") or not location:
+        return False
+    if _looks_secret(location) and not location.startswith(("/", "./", "~")):
+        return True
+    if setting not in ("storage", "sync_strategy", "background_runner", "plugins"):
         return False
     first = None
     with contextlib.suppress(PluginError, TypeError, ValueError):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl, unquote
 
 from dynalayer.config import environment
 from dynalayer.config.files import FILES, read_files
@@ -23,6 +24,7 @@ DEFAULT_TABLE = "items"
 """The table where nothing names a layer or a table."""
 
 _SHORTEST = 4  # characters; to take a shorter secret out of a text would leave nothing of the text
+_SHORTEST_PART = 8  # of a path; a shorter one may be a word of the error's own, as in dynamodb://events
 _CAUSES = 20
 
 
@@ -76,9 +78,14 @@ def _referred(value: object, source: Source) -> Iterator[str]:
     """The texts that references lead to."""
     if is_reference(value):
         try:
-            yield resolved(value, source)
+            text = str(resolved(value, source))
         except ConfigurationError:
             return
+        yield text
+        # An error may tell parts of a URL: its path, its options.
+        location, _, query = text.partition(":")[2].partition("?")
+        yield from (part for part in unquote(location).split("/") if len(part) >= _SHORTEST_PART)
+        yield from (each for _, each in parse_qsl(query))
     elif isinstance(value, dict | list):
         for each in value.values() if isinstance(value, dict) else value:
             yield from _referred(each, source)
@@ -90,6 +97,8 @@ def _without(error: BaseException | None, secrets: set[str]) -> None:
         if error is None or not secrets:
             return
         error.args = tuple(_cut(each, secrets) for each in error.args)
+        if isinstance(error, OSError):
+            error.filename = _cut(error.filename, secrets)
         if isinstance(error, LayerError):
             error.message = str(_cut(error.message, secrets))
         error = error.__cause__ or error.__context__
