@@ -138,7 +138,7 @@ def make(made: Strangers) -> None:
     made.good(sys.executable, "-m", "venv", str(made.folder / "venv"), cwd=made.folder)
     # pytest is for their own tests, Redis' client for the distribution that the docs write.
     needed = (*map(str, sorted(wheels.iterdir())), "pytest>=9", "redis>=5")
-    made.good("python", "-m", "pip", "install", "--quiet", *needed, cwd=made.folder)
+    made.good("python", "-m", "pip", "install", "--quiet", "--no-compile", *needed, cwd=made.folder)
 
 
 @pytest.fixture(scope="session")
