@@ -291,6 +291,39 @@ def test_what_is_installed_is_listed_without_importing_it(install: Install) -> N
     assert module not in sys.modules
 
 
+@pytest.mark.parametrize(
+    ("metadata", "points", "shown"),
+    [
+        (b"Name: bad\nVersion: 1\n", b"[dynalayer.adapters]\nno equals sign\n", ("bad", "bad 1")),
+        (b"Name: bad\nVersion: 1\n", b"[dynalayer.adapters]\nbad = !!!\n", ("bad", "bad 1")),
+        (b"\xff", b"[dynalayer.adapters]\nbad = \xff:X\n", ("?", "a distribution whose metadata cannot be read")),
+        (None, b"[dynalayer.adapters]\nbad = bad:X\n", ("bad", "a distribution whose metadata cannot be read")),
+        (b"Name: bad\nVersion: 1\n", b"[somebody.else]\nno equals sign\n", None),
+    ],
+)
+def test_a_distribution_with_bad_metadata_harms_nobody_and_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    metadata: bytes | None,
+    points: bytes,
+    shown: tuple[str, str] | None,
+) -> None:
+    info = tmp_path / "bad-1.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_bytes(points)
+    if metadata is not None:
+        (info / "METADATA").write_bytes(metadata)
+    before = {(each.name, each.distribution) for each in installed(ADAPTERS)}
+    monkeypatch.syspath_prepend(tmp_path)
+    after = {(each.name, each.distribution) for each in installed(ADAPTERS)}
+    assert after - before == ({shown} if shown else set())
+    assert before <= after
+    assert load(ADAPTERS, "local").distribution.startswith("dynalayer ")
+    if shown:
+        with pytest.raises(PluginLoadError, match=f"{shown[1]} cannot be"):
+            load(ADAPTERS, shown[0])
+
+
 def test_an_adapter_is_imported_only_when_it_is_asked_for(build: Callable[..., Layer], install: Install) -> None:
     module = install("stranger-shelf", SHELF, adapters={"shelf": "Shelf"}, plugins={"shelfish": "Shelf"})
     build(storage="local:never-written", plugins=["thread"])

@@ -39,6 +39,7 @@ def first_cells(title: str) -> list[str]:
         "docs/dynamodb.md",
         "docs/observing.md",
         "docs/parquet.md",
+        "docs/plugins.md",
         "docs/s3.md",
         "docs/strategies.md",
     ],
