@@ -32,7 +32,17 @@ def first_cells(title: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/guide.md", "docs/dynamodb.md", "docs/s3.md", "docs/parquet.md", "docs/strategies.md"]
+    "page",
+    [
+        "README.md",
+        "docs/guide.md",
+        "docs/dynamodb.md",
+        "docs/observing.md",
+        "docs/parquet.md",
+        "docs/plugins.md",
+        "docs/s3.md",
+        "docs/strategies.md",
+    ],
 )
 def test_the_examples_run_as_they_stand(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
