@@ -24,10 +24,10 @@ def options(section: str) -> dict[str, tuple[str, str]]:
 
 
 def expected(option: click.Option) -> tuple[str, str]:
-    help = option.help or ""
-    told = re.search(r"\[default: (.*?)\]", help)
+    text = option.help or ""
+    told = re.search(r"\[default: (.*?)\]", text)
     shown = "off" if option.is_flag else f"`{option.default}`" if option.show_default else told[1] if told else ""
-    return shown, re.sub(r"\s*\[default: .*?\]", "", help) or "The format."
+    return shown, re.sub(r"\s*\[default: .*?\]", "", text) or "The format."
 
 
 def own(command: click.Command) -> list[click.Option]:
@@ -58,7 +58,9 @@ def test_the_options_of_a_layer_stand_first() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))
-def test_a_commands_example_is_one_that_it_takes(name: str) -> None:
+def test_a_commands_example_is_one_that_it_takes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("changes.jsonl.gz").touch()
     match = re.search(r"^\$ dynalayer (.*)$", TOLD[name], re.MULTILINE)
     assert match
     called, *rest = shlex.split(match[1])
