@@ -3,6 +3,7 @@
 import typing
 
 from dynalayer.costs import Cost, Prices, Request, Usage
+from dynalayer.counting import current_operation
 from dynalayer.durable import DurableFiles, file_failure
 from dynalayer.errors import (
     AppendError,
@@ -33,6 +34,7 @@ from dynalayer.layer import Layer
 from dynalayer.names import safe_name
 from dynalayer.opening import need_dynamodb as _need_dynamodb
 from dynalayer.opening import open_adapter
+from dynalayer.passing import may_pass
 from dynalayer.plain import plain_json
 from dynalayer.plugins import load_plugin
 from dynalayer.s3 import s3_refusal
@@ -100,9 +102,11 @@ __all__ = [
     "checked_s3_prefix",
     "checked_s3_writing",
     "create_table",
+    "current_operation",
     "file_failure",
     "hookimpl",
     "load_plugin",
+    "may_pass",
     "open_adapter",
     "plain_json",
     "s3_refusal",

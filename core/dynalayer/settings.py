@@ -151,8 +151,9 @@ def imported(path: str, *, what: str) -> Any:
         ConfigurationError: It cannot be imported; the cause says why.
     """
     module, colon, attribute = path.partition(":")
-    if not (module and colon and attribute):
-        raise ConfigurationError(f"{what} is {path!r:.100}, and names Python's things as 'module:attribute'")
+    if not colon or not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+        # What was put in its place may be a secret, and is not repeated.
+        raise ConfigurationError(f"{what} names Python's things as 'module:attribute', and got a text that is none")
     try:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
