@@ -1,0 +1,157 @@
+"""Promises that hold when something fails: a process that dies, a store that fails, an answer that is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from dynalayer.errors import LayerError, StorageError
+from dynalayer.hookspecs import Adapter
+from dynalayer.testing.adapters.places import Place
+from dynalayer.testing.adapters.promises import Promises, need_listing
+from dynalayer.testing.adapters.world import DAY, LEASE, Around, World
+from dynalayer.testing.faults import Crash, Crashed, CrashingStore, CrashPoints
+
+__all__ = ["FaultPromises"]
+
+_COLUMNS = ("before layer_columns", "after layer_columns", "before layer_columns_setter", "after layer_columns_setter")
+_PUBLISH = ("before layer_publish", "after layer_publish")
+_PUTS = ("layer_setter", "layer_columns_setter", "layer_publish")
+
+
+class _Sometimes:
+    """Lets a hook's calls fail, the n-th of them: before the work, or after it, when the answer is lost."""
+
+    def __init__(self, hooks: tuple[str, ...], nth: int, *, done: bool) -> None:
+        self._hooks = hooks
+        self._nth = nth
+        self._done = done
+        self.failed = 0
+
+    def __call__(self, hook: str, call: Callable[[], Any]) -> Any:
+        if hook in self._hooks:
+            self._nth -= 1
+            if self._nth == 0:
+                self.failed += 1
+                if self._done:
+                    call()
+                raise StorageError("the connection broke, on purpose", retryable=True)
+        return call()
+
+
+def _prepared(world: World) -> None:
+    """Leave two partitions so that the next sync folds both and compacts one."""
+    layer = world.layer()
+    world.put(layer, "us", one=1)
+    for number in range(8):
+        world.put(layer, "eu", one=number, **{f"n{number}": number, f"n{number - 2}": None})
+        layer.sync()
+    world.put(layer, "eu", one="pending", n9=9)
+    world.put(layer, "us", one="pending", two=2)
+
+
+class FaultPromises(Promises):
+    """Whatever fails, nothing acknowledged is lost and nothing is doubled; the next sync carries on."""
+
+    def test_a_sync_that_dies_between_two_steps_loses_and_doubles_nothing(self, place: Place) -> None:
+        """At each point in turn; then another process, with a new adapter object, carries on and tidies up."""
+        died: set[str] = set()
+        with World(place) as world:
+            _prepared(world)
+            for point in self._points(place.adapter()):
+                with world.branch() as branch:
+                    crash = Crash(point, how="raise")
+                    layer = branch.layer(CrashingStore(crash), log=CrashPoints(branch.log, crash))
+                    with suppress(Crashed):
+                        layer.sync()
+                    if crash.crashed is not None:
+                        died.add(point)
+                    _carries_on(branch, f"a sync died {point}, and the next one carries on")
+        missed = {"before layer_setter", "after layer_setter"} - died
+        assert not missed, f"a sync stores what it folds through layer_setter, and was never {sorted(missed)}"
+
+    def _points(self, adapter: Adapter) -> tuple[str, ...]:
+        abilities = adapter.capabilities
+        more = (*(_COLUMNS if abilities.columns else ()), *(_PUBLISH if abilities.publishing else ()))
+        return (*self.crash_points, *more)
+
+    def test_a_put_whose_answer_is_lost_is_made_up_for_by_the_next_sync(self, place: Place) -> None:
+        """The segment was stored, and the layer was told that it failed."""
+        self._failing(place, done=True)
+
+    def test_a_put_that_fails_before_its_work_leaves_everything_pending(self, place: Place) -> None:
+        """And readable; the next sync folds it."""
+        self._failing(place, done=False)
+
+    @staticmethod
+    def _failing(place: Place, *, done: bool) -> None:
+        how = "was done and its answer lost" if done else "failed before its work"
+        with World(place) as world:
+            _prepared(world)
+            for nth in range(1, 5):
+                with world.branch() as branch:
+                    sometimes = _Sometimes(_PUTS, nth, done=done)
+                    layer = branch.layer(Around(sometimes))
+                    with suppress(LayerError):
+                        layer.sync()
+                    if not sometimes.failed:
+                        break
+                    promise = f"put {nth} of a sync {how}, and the next sync of the same process carries on"
+                    branch.check(layer, promise)
+                    layer.sync()
+                    branch.check_folded(layer, promise)
+                    branch.check_folded(branch.layer(), promise)
+
+    def test_a_read_that_fails_is_an_error_and_the_next_one_is_right(self, place: Place) -> None:
+        """What failed is not taken for an answer, and not remembered."""
+        with World(place) as world:
+            _prepared(world)
+            world.layer().sync()
+            layer = world.layer(Around(_Sometimes(("layer_getter",), 1, done=True)))
+            failed = False
+            try:
+                layer.get("eu")
+            except StorageError:
+                failed = True
+            assert failed, "a read whose answer from the store is lost is an error"
+            world.check(layer, "a read that failed is right when it is done again")
+
+    def test_a_discard_whose_answer_is_lost_is_made_up_for_by_the_next_vacuum(self, place: Place) -> None:
+        """And nothing that is named goes."""
+        need_listing(place.adapter())
+        for done in (True, False):
+            with World(place) as world:
+                _prepared(world)
+                world.layer(ttl=DAY).sync()
+                world.clock.advance(9 * DAY)
+                layer = world.layer(Around(_Sometimes(("layer_discard",), 2, done=done)))
+                with suppress(StorageError):
+                    layer.vacuum(dry_run=False)
+                promise = "a vacuum broke off, and the next one carries on"
+                layer.vacuum(dry_run=False)
+                listed = sorted(place.adapter().layer_list("eu"))
+                named = sorted(each.ref for each in world.log.head("eu").segments)
+                assert set(listed) >= set(named), f"{promise}; the head names {named}, and there are {listed}"
+                left = [ref for ref in listed if ref not in named and world.log.origin in ref]
+                assert not left, f"{promise}; it left {left}"
+                world.check_folded(world.layer(), promise)
+
+
+def _carries_on(world: World, promise: str) -> None:
+    layer = world.layer()
+    world.check(layer, promise)
+    world.clock.advance(LEASE + 1)
+    layer.sync()
+    world.check_folded(world.layer(), promise)
+    abilities = world.place.adapter().capabilities
+    if not abilities.listing:
+        return
+    layer.vacuum(dry_run=False)
+    listed = sorted(world.place.adapter().layer_list("eu"))
+    named = {each.ref for each in world.log.head("eu").segments}
+    named |= {each.segment.ref for each in world.log.old_segments("eu")}
+    missing = sorted(named - set(listed))
+    assert not missing, f"{promise}; named by the log and not in the listing: {missing}"
+    orphans = [ref for ref in listed if ref not in named and world.log.origin in ref]
+    assert not orphans, f"{promise}, and a vacuum discards what the dead one left; it left {orphans}"
