@@ -27,7 +27,7 @@ from dynalayer import (
 )
 from dynalayer.columns import SegmentColumns
 from dynalayer_encryption import Encryption, EncryptionAdapter
-from dynalayer_encryption.sealing import CHUNK
+from dynalayer_encryption.sealing import CHUNK, Unopened, opened, sealed
 from dynalayer_local import LocalAdapter
 from strategies import items as any_items
 
@@ -79,10 +79,10 @@ def segment(
     version: int = 5,
     deleted: frozenset[str] = frozenset(),
     table: str = "users",
+    name: str = "",
 ) -> Segment:
-    return Segment(
-        table, partition, ORIGIN, "delta", version - 1, version, {"a": {"n": 1}} if items is None else items, deleted
-    )
+    items = {"a": {"n": 1}} if items is None else items
+    return Segment(table, partition, ORIGIN, "delta", version - 1, version, items, deleted, name)
 
 
 def opening(items: int = 1, noise: int = 0) -> tuple[EncryptionAdapter, Shelf, str, Segment]:
@@ -267,6 +267,60 @@ def test_who_reads_without_the_wrapper_never_takes_what_is_sealed_for_items(tmp_
             users.sync()
         with layer(tmp_path, log=log) as plain, pytest.raises(SegmentCorruptError):
             plain.get()
+
+
+# The construction by itself: above, the hash and the header inside would tell as well
+
+CHUNKS = [b"one", b"two", b"three"]
+SALT = bytes(32)
+
+
+def sealed_chunks(**changes: Any) -> list[bytes]:
+    told: dict[str, Any] = {"key_id": "k1", "salt": SALT, "header": segment(name=NAME).header} | changes
+    return list(sealed(CHUNKS, KEYS["k1"], **told))
+
+
+NAME = "00000000000000000005-delta-0123456789abcdef-0123456789abcdef"
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0, 2), (0, 2), (0, 0, 2), (0, 1, 2, 2), (2,)], ids=str)
+def test_chunks_open_in_their_order_and_to_their_end_alone(order: tuple[int, ...]) -> None:
+    chunks, header = sealed_chunks(), segment(name=NAME).header
+    assert opened(chunks, KEYS["k1"], key_id="k1", salt=SALT, header=header) == b"onetwothree"
+    with pytest.raises(Unopened):
+        opened([chunks[number] for number in order], KEYS["k1"], key_id="k1", salt=SALT, header=header)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"key_id": "k2"},
+        {"salt": bytes(31) + b"1"},
+        *(
+            {"header": replace(segment(name=NAME).header, **{name: value})}
+            for name, value in {
+                "table": "others",
+                "partition": "us",
+                "origin": "fedcba9876543210",
+                "kind": "base",
+                "from_version": 3,
+                "to_version": 6,
+                "name": NAME[:-1] + "0",
+            }.items()
+        ),
+    ],
+    ids=str,
+)
+def test_a_chunk_is_bound_to_its_key_its_salt_and_all_that_its_segment_says_of_itself(other: dict[str, Any]) -> None:
+    told: dict[str, Any] = {"key_id": "k1", "salt": SALT, "header": segment(name=NAME).header}
+    with pytest.raises(Unopened):
+        opened(sealed_chunks(**other), KEYS["k1"], **told)
+
+
+def test_another_salt_is_another_key_so_that_no_number_is_used_twice_under_one() -> None:
+    first, second = sealed_chunks(), sealed_chunks(salt=bytes(31) + b"1")
+    for chunk, one, other in zip(CHUNKS, first, second, strict=True):
+        assert one[: len(chunk)] != other[: len(chunk)]
 
 
 # Keys
