@@ -11,7 +11,9 @@ import pytest
 
 from dynalayer.opening import StorageOption
 from dynalayer.testing import AdapterConformance, Place, RawFolder
+from dynalayer.testing.adapters.columns import ColumnPromises
 from dynalayer_local import LocalAdapter
+from dynalayer_parquet import ParquetAdapter
 
 KEY = bytes(range(32))
 
@@ -29,6 +31,7 @@ class TestStack(AdapterConformance):
     many = 40
     racers = 3
     rounds = 3
+    crash_points = ("before layer_setter", "after layer_setter", "after move_head", "before layer_getter")
 
     @pytest.fixture
     def place(self, tmp_path: Path, stack: tuple[str, ...]) -> Place:
@@ -38,4 +41,17 @@ class TestStack(AdapterConformance):
             wrap=[WRAPPERS[name](tmp_path) for name in stack],
             secrets=[repr(KEY), KEY.hex(), b64encode(KEY).decode()],
             copies="cache" in stack,
+        )
+
+
+class TestByColumns(ColumnPromises):
+    """Of the wrappers that pass columns on."""
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Place:
+        return Place(
+            open=lambda table: ParquetAdapter(f"file://{tmp_path / 'store'}", table),
+            raw=RawFolder(tmp_path / "store"),
+            wrap=[WRAPPERS["retry"](tmp_path), WRAPPERS["cache"](tmp_path)],
+            copies=True,
         )
