@@ -34,6 +34,7 @@ from dynalayer.layer import Layer
 from dynalayer.names import safe_name
 from dynalayer.opening import need_dynamodb as _need_dynamodb
 from dynalayer.opening import open_adapter
+from dynalayer.options import load_strategy
 from dynalayer.passing import may_pass
 from dynalayer.plain import plain_json
 from dynalayer.plugins import load_plugin
@@ -106,6 +107,7 @@ __all__ = [
     "file_failure",
     "hookimpl",
     "load_plugin",
+    "load_strategy",
     "may_pass",
     "open_adapter",
     "plain_json",

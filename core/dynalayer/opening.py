@@ -130,11 +130,6 @@ def open_storage(
     store, distribution = opened[-1]
     adapter = _checked(store, distribution)
     for wrapper, wrapper_distribution in reversed(opened[:-1]):
-        if not isinstance(wrapper, Wrapper):
-            raise ConfigurationError(
-                f"storage: {_label(wrapper)} stands in front of {adapter.name} and cannot wrap it: it has no around(); "
-                "a list ends with the one store"
-            )
         outer = _wrapped(wrapper, adapter, wrapper_distribution)
         # Errors name the store; a wrapper that calls itself otherwise is named with its own distribution.
         if outer.name != adapter.name:
@@ -197,7 +192,14 @@ def _made(factory: Any, spec: Spec, distribution: str, table: str) -> object:
     return spec.make(factory, what=f"wrapper {spec.name!r} of {distribution}", table=table)
 
 
-def _wrapped(wrapper: Wrapper, adapter: Adapter, distribution: str | None) -> Adapter:
+def _wrapped(wrapper: object, adapter: Adapter, distribution: str | None) -> Adapter:
+    if inspect.isclass(wrapper):
+        raise PluginError(f"storage: {wrapper.__name__} is a class; give its object")
+    if not isinstance(wrapper, Wrapper):
+        raise ConfigurationError(
+            f"storage: {_label(wrapper)} stands in front of {adapter.name} and cannot wrap it: it has no around(); "
+            "a list ends with the one store"
+        )
     try:
         outer = wrapper.around(adapter)
     except LayerError:

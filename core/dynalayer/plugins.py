@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Literal
 
 import pluggy
 
@@ -18,11 +19,14 @@ from dynalayer.settings import Spec
 __all__ = [
     "ADAPTERS",
     "PLUGINS",
+    "Answer",
     "Installed",
     "Loaded",
+    "agreed",
     "installed",
     "load",
     "load_plugin",
+    "made",
     "new_manager",
     "register",
 ]
@@ -32,6 +36,9 @@ ADAPTERS = "dynalayer.adapters"
 
 PLUGINS = "dynalayer.plugins"
 """The entry-point group of all other plugins."""
+
+Answer = Literal[True, False, "partition"]
+"""What a strategy says: sync all that is pending, nothing, or the partition that was asked about."""
 
 _HOOKS = ", ".join(sorted(name for name in vars(HookSpecs) if name.startswith("layer_")))
 
@@ -79,7 +86,8 @@ def load(group: str, name: str) -> Loaded:
         PluginLoadError: Its import failed; says what to install where something is missing.
         PluginError: Two distributions claim the name.
     """
-    points = {point.value: point for point in entry_points(group=group, name=name)}
+    # Names are those of a URL's scheme, in which case does not count.
+    points = {point.value: point for point in entry_points(group=group) if point.name.lower() == name.lower()}
     what = "adapter" if group == ADAPTERS else "plugin"
     if not points:
         names = ", ".join(each.name for each in installed(group)) or "none"
@@ -108,8 +116,8 @@ def _missing_extra(point: EntryPoint, error: Exception) -> str:
         extra = re.search(r"""extra\s*==\s*['"]([^'"]+)['"]""", requirement)
         if name and extra and re.sub(r"[-_.]+", "-", name[0]).lower() == missing:
             extras.append(extra[1])
-    # Several may bring it: the one that the plugin is named after then.
-    extras.sort(key=lambda extra: extra not in point.name)
+    # Several may bring it: the one that the plugin, or else its module, is named after then.
+    extras.sort(key=lambda extra: (extra not in point.name, extra not in point.value))
     return f"; run: pip install '{point.dist.name}[{extras[0]}]'" if extras else ""
 
 
@@ -120,19 +128,31 @@ def new_manager() -> pluggy.PluginManager:
     return manager
 
 
-def register(manager: pluggy.PluginManager, plugin: object, name: str | None = None) -> None:
+def register(
+    manager: pluggy.PluginManager, plugin: object, name: str | None = None, *, hook: str | None = None
+) -> None:
     """Switch a plugin on for one layer.
 
+    Args:
+        manager: The layer's.
+        plugin: The plugin.
+        name: What it is called in errors; left out, its `name`, or that of its class.
+        hook: What it must implement.
+
     Raises:
-        PluginError: It implements no hook, implements one with unknown arguments, or is there already.
+        PluginError: It implements no hook, or not that one, implements one with unknown arguments, or is there already.
     """
     label = name or getattr(plugin, "name", None) or type(plugin).__name__
     if inspect.isclass(plugin):
         raise PluginError(f"plugin {plugin.__name__!r} is a class; give its object")
-    if not any(manager.parse_hookimpl_opts(plugin, attribute) for attribute in dir(plugin)):
-        raise PluginError(f"plugin {label!r} marks no method with hookimpl; hooks: {_HOOKS}")
+    if manager.is_registered(plugin):
+        raise PluginError(f"plugin {label!r} is given twice")
+    marked = [each for each in dir(plugin) if manager.parse_hookimpl_opts(plugin, each)]
+    if not marked or (hook is not None and hook not in marked):
+        lacking = "no method" if hook is None else f"no method {hook}"
+        raise PluginError(f"plugin {label!r} marks {lacking} with hookimpl; hooks: {_HOOKS}")
     try:
-        manager.register(plugin, name=label)
+        manager.register(plugin, name=_free(manager, str(label)))
     except (pluggy.PluginValidationError, ValueError) as error:
         raise PluginError(f"plugin {label!r} does not fit: {error}") from error
     callers = manager.get_hookcallers(plugin) or []
@@ -140,6 +160,12 @@ def register(manager: pluggy.PluginManager, plugin: object, name: str | None = N
     if unknown:
         manager.unregister(plugin)
         raise PluginError(f"plugin {label!r} marks {unknown[0]!r}, which is no hook; hooks: {_HOOKS}")
+
+
+def _free(manager: pluggy.PluginManager, name: str) -> str:
+    """The name, or with a number what no plugin has yet: one may be there several times, with other settings."""
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], numbered) if not manager.has_plugin(each))
 
 
 def load_plugin(given: str | Mapping[str, object], *, table: str, what: str = "plugins") -> object:
@@ -154,7 +180,11 @@ def load_plugin(given: str | Mapping[str, object], *, table: str, what: str = "p
         ConfigurationError: It is no spec, or a setting is wrong.
         PluginError: As `load`; or the class could not make its object.
     """
-    spec = Spec.parse(given, what=what)
+    return made(Spec.parse(given, what=what), table)
+
+
+def made(spec: Spec, table: str) -> object:
+    """As `load_plugin`, from a spec that was taken apart."""
     loaded = load(PLUGINS, spec.name)
     label = f"plugin {spec.name!r} of {loaded.distribution}"
     if not inspect.isclass(loaded.value):
@@ -167,6 +197,14 @@ def load_plugin(given: str | Mapping[str, object], *, table: str, what: str = "p
         raise
     except Exception as error:
         raise PluginError(f"{label} could not be made: {type(error).__name__}: {error}") from error
+
+
+def agreed(answers: Iterable[object]) -> Answer:
+    """What several strategies come to, any of which may say yes: True for all, `"partition"`, or False."""
+    said = [answer for answer in answers if answer]
+    if any(answer != "partition" for answer in said):
+        return True
+    return "partition" if said else False
 
 
 class FunctionStrategy:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal
 
 import pluggy
 
 from dynalayer.errors import ClosedError
 from dynalayer.forking import Lock, renew_in_child
 from dynalayer.observing import Observers
+from dynalayer.plugins import agreed
 from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
 
 __all__ = ["Trigger"]
@@ -71,12 +71,10 @@ class Trigger:
         layer = meta()
         wanted: list[str | None] = []
         for partition in partitions:
-            answers: list[bool | Literal["partition"] | None] = self._hook.layer_strategy(
-                meta=layer, partition_meta=partition_meta(partition)
-            )
-            if any(answer and answer != "partition" for answer in answers):
+            answer = agreed(self._hook.layer_strategy(meta=layer, partition_meta=partition_meta(partition)))
+            if answer is True:
                 return [None]
-            if any(answers):
+            if answer == "partition":
                 wanted.append(partition)
         return wanted
 

@@ -43,11 +43,10 @@ class Cache:
         _check_bytes(max_bytes)
         if not str(folder) or "\0" in str(folder):
             raise ConfigurationError("cache: folder is the path of a folder")
-        # What of the location is a URL's: "cache:///var/cache" and "cache:/var/cache" are the same.
-        path = Path(re.sub("^//+", "/", str(folder))).expanduser()
-        if path.exists() and not path.is_dir():
-            raise ConfigurationError(f"cache: {path} is no folder")
-        self._folder = path.absolute()
+        # As in a URL: cache:///var/cache and cache:/var/cache are the same.
+        self._folder = Path(re.sub("^//+", "/", str(folder))).absolute()
+        if self._folder.is_file():
+            raise ConfigurationError(f"cache: {self._folder} is a file, and no folder")
         self._max_bytes = max_bytes
 
     def around(self, inner: Adapter) -> CachedAdapter:

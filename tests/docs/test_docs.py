@@ -35,7 +35,16 @@ def first_cells(title: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/guide.md", "docs/dynamodb.md", "docs/s3.md", "docs/parquet.md", "docs/wrappers.md"]
+    "page",
+    [
+        "README.md",
+        "docs/guide.md",
+        "docs/dynamodb.md",
+        "docs/s3.md",
+        "docs/parquet.md",
+        "docs/strategies.md",
+        "docs/wrappers.md",
+    ],
 )
 def test_the_examples_run_as_they_stand(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -93,7 +102,7 @@ def test_every_setting_of_a_wrapper_stands_on_its_page_with_its_default() -> Non
         match = re.search(rf"^## {wrapper.name}$(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
         assert match, wrapper
         rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", match[1], re.MULTILINE)
-        settings = list(inspect.signature(wrapper.__init__).parameters.values())[1:]
+        settings = list(inspect.signature(wrapper).parameters.values())
         empty = inspect.Parameter.empty
         assert [(name, told.strip()) for name, told in rows] == [
             (each.name, "" if each.default is empty else f"`{each.default!r}`") for each in settings

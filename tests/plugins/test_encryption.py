@@ -276,16 +276,17 @@ SALT = bytes(32)
 
 
 def sealed_chunks(**changes: Any) -> list[bytes]:
-    told: dict[str, Any] = {"key_id": "k1", "salt": SALT, "header": segment(name=NAME).header} | changes
+    told: dict[str, Any] = {"key_id": "k1", "salt": SALT, "header": HEADER} | changes
     return list(sealed(CHUNKS, KEYS["k1"], **told))
 
 
 NAME = "00000000000000000005-delta-0123456789abcdef-0123456789abcdef"
+HEADER = segment(name=NAME).header
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0, 2), (0, 2), (0, 0, 2), (0, 1, 2, 2), (2,)], ids=str)
 def test_chunks_open_in_their_order_and_to_their_end_alone(order: tuple[int, ...]) -> None:
-    chunks, header = sealed_chunks(), segment(name=NAME).header
+    chunks, header = sealed_chunks(), HEADER
     assert opened(chunks, KEYS["k1"], key_id="k1", salt=SALT, header=header) == b"onetwothree"
     with pytest.raises(Unopened):
         opened([chunks[number] for number in order], KEYS["k1"], key_id="k1", salt=SALT, header=header)
@@ -296,23 +297,18 @@ def test_chunks_open_in_their_order_and_to_their_end_alone(order: tuple[int, ...
     [
         {"key_id": "k2"},
         {"salt": bytes(31) + b"1"},
-        *(
-            {"header": replace(segment(name=NAME).header, **{name: value})}
-            for name, value in {
-                "table": "others",
-                "partition": "us",
-                "origin": "fedcba9876543210",
-                "kind": "base",
-                "from_version": 3,
-                "to_version": 6,
-                "name": NAME[:-1] + "0",
-            }.items()
-        ),
+        {"header": replace(HEADER, table="others")},
+        {"header": replace(HEADER, partition="us")},
+        {"header": replace(HEADER, origin="fedcba9876543210")},
+        {"header": replace(HEADER, kind="base")},
+        {"header": replace(HEADER, from_version=3)},
+        {"header": replace(HEADER, to_version=6)},
+        {"header": replace(HEADER, name=NAME[:-1] + "0")},
     ],
     ids=str,
 )
 def test_a_chunk_is_bound_to_its_key_its_salt_and_all_that_its_segment_says_of_itself(other: dict[str, Any]) -> None:
-    told: dict[str, Any] = {"key_id": "k1", "salt": SALT, "header": segment(name=NAME).header}
+    told: dict[str, Any] = {"key_id": "k1", "salt": SALT, "header": HEADER}
     with pytest.raises(Unopened):
         opened(sealed_chunks(**other), KEYS["k1"], **told)
 

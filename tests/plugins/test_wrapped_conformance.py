@@ -27,10 +27,10 @@ STACKS = [*permutations(WRAPPERS, 2), ("retry", "cache", "encryption")]
 
 @pytest.mark.parametrize("stack", STACKS, ids="-".join)
 class TestStack(AdapterConformance):
-    large_bytes = 1024 * 1024
-    many = 40
+    large_bytes = 600_000  # several chunks
+    many = 12
     racers = 3
-    rounds = 3
+    rounds = 2
     crash_points = ("before layer_setter", "after layer_setter", "after move_head", "before layer_getter")
 
     @pytest.fixture
