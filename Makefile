@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PARALLEL ?= 2
 LOCAL := $(VENV)/dynamodb-local
 
-.PHONY: demo test check lint types imports format bench bench-dynamodb bench-parquet clean dynamodb-local
+.PHONY: demo test check soak lint types imports format bench bench-dynamodb bench-parquet clean dynamodb-local
 
 demo: $(VENV)/.installed
 	$(BIN)/dynalayer demo
@@ -16,6 +16,10 @@ test: $(VENV)/.tested dynamodb-local
 	$(BIN)/python -m pytest -n $(PARALLEL) --dist worksteal
 
 check: lint types imports test
+
+# Thousands of seeds that no other run has had; SEED names the first of them.
+soak: $(VENV)/.tested
+	$(BIN)/python -m dynalayer.testing.simulate --seed $${SEED:-$$(date +%s)} --seeds $${SEEDS:-5000}
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .

@@ -22,12 +22,17 @@ def new_moment(log: EventLog, clock: Clock) -> int:
     return now if last == INITIAL else max(now, from_iso(last) + 1)
 
 
-def rising(moment: int, head: Head) -> int:
+def rising(moment: int, head: Head, *, again: bool = False) -> int:
     """The moment, or a later one, under which a head may move on.
 
     Syncs overlap and clocks differ: cursors rise with the versions all the same.
+
+    Args:
+        moment: The sync's.
+        head: The head.
+        again: Whether that sync has moved the head before, which then has its cursor.
     """
-    if head.cursor in (INITIAL, to_iso(moment)):
+    if head.cursor == INITIAL or (again and head.cursor == to_iso(moment)):
         return moment
     return max(moment, from_iso(head.cursor) + 1)
 

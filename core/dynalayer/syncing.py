@@ -230,7 +230,7 @@ class Syncer:
     def _move(self, sync: _Sync, partition: str, head: Head, records: Sequence[Record]) -> Head | None:
         """Write the records' segment and move the head to name it; None if another moved the head first."""
         last, count = records[-1], sum(record.count for record in records)
-        sync.moment = rising(sync.moment, head)
+        sync.moment = rising(sync.moment, head, again=partition in sync.folded)
         cursor = to_iso(sync.moment)
         changes = itertools.chain.from_iterable(changes_of(self._log, partition, record) for record in records)
         segment = self._segment(partition, head, last.version, changes)
