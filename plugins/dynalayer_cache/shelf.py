@@ -1,8 +1,9 @@
 """Files that any number of processes keep within a bound, and that anybody may lose at any moment.
 
 A file is written under another name and renamed, so that none is seen half-written. What it takes is counted before it
-is written, in a file that is locked for that: so all of them together never take more than they may. When the count
-says that there is no room all files are counted anew, and those that were used least recently removed.
+is written, in a file that is locked for that, as it is while files get their names or make room: so all of them
+together never take more than they may. When the count says that there is no room all files are counted anew, and those
+that were used least recently removed.
 """
 
 from __future__ import annotations
@@ -80,10 +81,12 @@ class Shelf:
                 return
             try:
                 part.write_bytes(data)
-                part.replace(self.folder / (name + _KEPT))
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
+                with self._counted() as count:
+                    # Whoever counts anew would else miss a file that is given its name meanwhile.
+                    if count is not None:
+                        part.replace(self.folder / (name + _KEPT))
+            finally:
+                part.unlink(missing_ok=True)  # where it did not get it
         except Exception as error:  # noqa: BLE001 -- nothing that fails here may reach who reads
             self._tell("keep", error)
 

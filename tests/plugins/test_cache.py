@@ -364,6 +364,27 @@ def test_who_holds_the_lock_and_does_not_go_on_stops_nobody(tmp_path: Path) -> N
     assert len(kept(tmp_path)) == 2, "a killed process holds no lock"
 
 
+def test_no_file_gets_its_name_while_somebody_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing may miss what is renamed meanwhile, and too little would be counted from then on."""
+    adapter, _ = cached(tmp_path)
+    adapter.layer_setter("eu", segment())
+    write = Path.write_bytes
+    with (adapter.shelf.folder / "count").open() as counting:
+
+        def writing(path: Path, data: bytes) -> int:
+            if path.suffix == ".part" and "cache" in str(path):
+                fcntl.flock(counting, fcntl.LOCK_EX)
+            return write(path, data)
+
+        monkeypatch.setattr(Path, "write_bytes", writing)
+        adapter.layer_setter("eu", segment(2))
+        assert len(kept(tmp_path)) == 1
+    assert not list(adapter.shelf.folder.glob("*.part"))
+    monkeypatch.undo()
+    adapter.layer_setter("eu", segment(3))
+    assert len(kept(tmp_path)) == 2
+
+
 def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
