@@ -29,6 +29,7 @@ from dynalayer.eventlog.memory import MemoryEventLog
 from dynalayer.eventlog.sqlite import SQLiteEventLog
 from dynalayer.events import Event
 from dynalayer.explaining import Explanation
+from dynalayer.facts import ErrorFacts
 from dynalayer.hookspecs import Adapter, Capabilities, Job, Wrapper, hookimpl
 from dynalayer.layer import Layer
 from dynalayer.names import safe_name
@@ -62,6 +63,7 @@ __all__ = [
     "Cost",
     "DurableFiles",
     "DynamoDBEventLog",
+    "ErrorFacts",
     "Event",
     "EventLog",
     "EventLogError",
