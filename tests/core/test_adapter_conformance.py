@@ -116,7 +116,7 @@ class Quick(AdapterConformance):
 
     large_bytes = 50_000
     many = 30
-    crash_points = ("after layer_setter", "before layer_setter", "after move_head", "before layer_getter")
+    crash_points = ("after layer_setter", "before layer_setter")
     racers = 3
     rounds = 2
 
