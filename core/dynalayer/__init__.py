@@ -28,11 +28,13 @@ from dynalayer.eventlog.memory import MemoryEventLog
 from dynalayer.eventlog.sqlite import SQLiteEventLog
 from dynalayer.events import Event
 from dynalayer.explaining import Explanation
+from dynalayer.facts import ErrorFacts
 from dynalayer.hookspecs import Adapter, Capabilities, Job, Wrapper, hookimpl
 from dynalayer.layer import Layer
 from dynalayer.names import safe_name
 from dynalayer.opening import need_dynamodb as _need_dynamodb
 from dynalayer.opening import open_adapter
+from dynalayer.options import load_strategy
 from dynalayer.plain import plain_json
 from dynalayer.plugins import load_plugin
 from dynalayer.s3 import s3_refusal
@@ -59,6 +61,7 @@ __all__ = [
     "Cost",
     "DurableFiles",
     "DynamoDBEventLog",
+    "ErrorFacts",
     "Event",
     "EventLog",
     "EventLogError",
@@ -103,6 +106,7 @@ __all__ = [
     "file_failure",
     "hookimpl",
     "load_plugin",
+    "load_strategy",
     "open_adapter",
     "plain_json",
     "s3_refusal",

@@ -31,7 +31,19 @@ def first_cells(title: str) -> list[str]:
     return re.findall(r"^\| `([^`]+)`", section(title), re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/dynamodb.md", "docs/s3.md", "docs/parquet.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "docs/guide.md",
+        "docs/dynamodb.md",
+        "docs/observing.md",
+        "docs/parquet.md",
+        "docs/plugins.md",
+        "docs/s3.md",
+        "docs/strategies.md",
+    ],
+)
 def test_the_examples_run_as_they_stand(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
