@@ -170,8 +170,8 @@ def _expression(filter: object) -> pc.Expression | None:
         return pq.filters_to_expression(filter)
     except (TypeError, ValueError, pa.ArrowException) as error:
         raise InvalidInputError(
-            f"filter={quoted(filter, 200)} is no expression of pyarrow's, as pc.field('age') > 30, nor a list of triples, "
-            f"as [('age', '>', 30)]: {error}"
+            f"filter={quoted(filter, 200)} is no expression of pyarrow's, as pc.field('age') > 30, nor a list of "
+            f"triples, as [('age', '>', 30)]: {error}"
         ) from error
 
 

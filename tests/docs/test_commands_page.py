@@ -65,4 +65,5 @@ def test_a_commands_example_is_one_that_it_takes(name: str, tmp_path: Path, monk
     assert match
     called, *rest = shlex.split(match[1])
     assert called == name
-    main.commands[name].make_context(name, rest, resilient_parsing=False)
+    with main.commands[name].make_context(name, rest):  # which closes what it opens
+        pass

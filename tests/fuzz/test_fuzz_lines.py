@@ -1,4 +1,4 @@
-"""Whatever stands in a file that is imported: it is taken whole, or a line says why, and nothing behind that is in the log."""
+"""Whatever stands in a file that is imported: it is taken, or the error names the line from which on nothing is."""
 
 from __future__ import annotations
 
@@ -49,14 +49,16 @@ FILES = st.one_of(
 )
 
 
+def opened(folder: Path) -> Layer:
+    return Layer(table="users", events=f"sqlite:///{folder / 'events.db'}", storage=f"local:{folder / 'snapshots'}")
+
+
 def kept(folder: Path) -> list[tuple[str, int]]:
-    """What is in the log, read round the program: each event's item, and that of which partition."""
+    """How many events of each partition are in the log, read round the program."""
     if not (folder / "events.db").exists():
         return []
-    with Layer(
-        table="users", events=f"sqlite:///{folder / 'events.db'}", storage=f"local:{folder / 'snapshots'}"
-    ) as one:
-        return [(name, len(list(one.history(name)))) for name in one.partitions()]
+    with opened(folder) as layer:
+        return [(name, len(layer.history(name))) for name in layer.partitions()]
 
 
 @pytest.fixture
@@ -125,11 +127,7 @@ def test_whatever_is_taken_over_is_taken_whole_or_not_at_all(program: InProcess,
     with memory_bounded(16 * MB + 50 * len(data)):
         done = program.run("import-snapshot", "-", *LAYER, *options, stdin=data)
     assert done.returncode in (0, 1), data
-    with Layer(
-        table="users",
-        events=f"sqlite:///{program.folder / 'events.db'}",
-        storage=f"local:{program.folder / 'snapshots'}",
-    ) as layer:
+    with opened(program.folder) as layer:
         items = layer.get("eu")
         assert layer.meta("eu").version == (1 if done.returncode == 0 else 0)
     if done.returncode:

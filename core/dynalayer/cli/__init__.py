@@ -8,7 +8,9 @@ import sys
 import click
 
 from dynalayer.cli.configured import config
+from dynalayer.cli.conformance import conformance
 from dynalayer.cli.demo import demo
+from dynalayer.cli.doctor import doctor
 from dynalayer.cli.exporting import export
 from dynalayer.cli.installed import plugins
 from dynalayer.cli.looking import explain, get, history, status
@@ -49,6 +51,8 @@ for command in (
     new_adapter,
     config,
     plugins,
+    doctor,
+    conformance,
     demo,
 ):
     main.add_command(command)

@@ -216,7 +216,7 @@ class Importer:
 
 
 def lines_of(file: IO[bytes]) -> Iterator[bytes]:
-    """A file's lines, unpacked where it is gzip; of one that is too long the beginning, which is longer than allowed."""
+    """A file's lines, unpacked where it is gzip; of one that is too long the beginning, itself too long."""
     peek = getattr(file, "peek", None)
     if peek is not None and peek(2)[:2] == _GZIP_MAGIC:
         with gzip.open(file) as unpacked:

@@ -8,13 +8,15 @@ from pathlib import Path
 from dynalayer.eventlog.memory import MemoryEventLog
 from dynalayer.eventlog.sqlite import SQLiteEventLog
 from dynalayer.segments import Segment
-from dynalayer.testing.adapters.catalogue import ODD_IDS, ODD_NAMES, VALUES
+from dynalayer.testing.adapters.catalogue import ODD_NAMES, VALUES
 from dynalayer.testing.adapters.places import Place
-from dynalayer.testing.adapters.promises import Promises
+from dynalayer.testing.adapters.promises import Promises, need_immutable
 from dynalayer.testing.adapters.world import DAY, World
 from dynalayer.values import Item
 
 __all__ = ["LayerPromises"]
+
+_ODD = (" ", *(name for name in ODD_NAMES[::5] if len(name) < 100))  # a ref may hold a short name
 
 
 class LayerPromises(Promises):
@@ -32,7 +34,7 @@ class LayerPromises(Promises):
             for number in range(1, 16):
                 world.put(layer, **{f"n{number}": number, "one": number, f"n{number - 3}": None})
                 result = layer.sync()
-                assert result.count == (3 if number else 0), f"a sync folded {result.count} events of 3"
+                assert result.count == 3, f"a sync folded {result.count} events of 3"
                 assert result.cursor is not None
                 cursors[result.cursor] = layer.meta("eu").version
             fresh = world.layer(ttl=DAY)
@@ -46,7 +48,7 @@ class LayerPromises(Promises):
             world.clock.advance(3 * DAY)
             if abilities.listing:
                 layer.vacuum(dry_run=False)
-                again = layer.vacuum(dry_run=False)
+                again = world.layer().vacuum(dry_run=False)
                 assert again.discarded == (), f"a second vacuum finds {again.discarded[:3]}, which the first discarded"
             world.put(layer, late=1)
             layer.sync()
@@ -54,15 +56,14 @@ class LayerPromises(Promises):
 
     def test_values_of_every_kind_come_back_through_folds_and_compactions(self, place: Place) -> None:
         """By a layer, exactly."""
-        items: dict[str, Item | None] = {name: {"value": value} for name, value in VALUES.items()}
-        items |= {name: {"value": name} for name in ODD_IDS}
+        items: dict[str, Item | None] = {name: {name: value} for name, value in VALUES.items()}
         with World(place) as world:
             layer = world.layer()
             names = list(items)
             for number in range(9):
                 world.set(layer, "eu", {name: items[name] for name in names[number::9]})
                 layer.sync()
-            world.set(layer, "eu", dict.fromkeys(names[::7]))
+            world.set(layer, "eu", dict.fromkeys(names[::45]) | {"last": {"n": 1}})
             layer.sync()
             world.check_folded(world.layer(), "what is set is what is got, before and after a sync")
 
@@ -70,9 +71,10 @@ class LayerPromises(Promises):
         """In one layer, through a sync and a vacuum."""
         with World(place) as world:
             layer = world.layer()
-            for number, name in enumerate(ODD_NAMES[::5]):
-                world.put(layer, name, one=number)
-            layer.sync()
+            for value in (1, 2):
+                for number, name in enumerate(_ODD):
+                    world.put(layer, name, one=number, two=value)
+                layer.sync()
             if place.adapter().capabilities.listing:
                 layer.vacuum(dry_run=False)
             world.check_folded(world.layer(), "partitions are kept apart")
@@ -84,18 +86,20 @@ class LayerPromises(Promises):
             layers = [(world, world.layer()) for world in (one, other)]
             for number in range(3):
                 for world, layer in layers:
-                    world.put(layer, one=world.table, **{f"n{number}": number})
+                    world.put(layer, one=id(world), **{f"n{number}": number})
                     layer.sync()
-            self._orphans(place, *(world for world, _ in layers))
+            if place.adapter().capabilities.immutable:
+                self._orphans(place, *(world for world, _ in layers))
             self._check_apart(place, *layers)
 
     def test_layers_of_two_logs_of_one_table_leave_each_other_alone(self, place: Place) -> None:
         """A log that was made anew begins at version 1 again, and knows nothing of what the old one's layer stored."""
+        need_immutable(place.adapter())
         with World(place) as one, World(place, MemoryEventLog(place.table)) as other:
             layers = [(world, world.layer()) for world in (one, other)]
             for number in range(3):
                 for world, layer in layers:
-                    world.put(layer, one=world.log.origin, **{f"n{number}": number})
+                    world.put(layer, one=id(world), **{f"n{number}": number})
                     layer.sync()
             self._check_apart(place, *layers)
 
@@ -103,7 +107,7 @@ class LayerPromises(Promises):
     def _orphans(place: Place, *worlds: World) -> None:
         """Leave behind what a sync that died did: a segment that no head names."""
         for world in worlds:
-            stored = Segment(world.table, "eu", world.log.origin, "base", 0, 99, {"orphan": {"id": "orphan"}})
+            stored = Segment(world.table, "eu", world.log.origin, "base", 0, 4, {"orphan": {"id": "orphan"}})
             place.adapter(world.table).layer_setter("eu", stored)
 
     @staticmethod

@@ -181,10 +181,14 @@ class Place:
     def adapter(self, table: str | None = None) -> Adapter:
         """The stack of a table as one new adapter object."""
         name = self.table if table is None else table
+        self._opened.append(self._stack(name) if self.wrap else self.open(name))
+        return self._opened[-1]
+
+    def _stack(self, table: str) -> Adapter:
+        """As a layer puts it together."""
         manager = new_manager()
-        open_storage(self.storage(name), name, manager, Observers(manager, name))
+        open_storage(self.storage(table), table, manager, Observers(manager, table))
         (stack,) = manager.get_plugins()
-        self._opened.append(stack)
         return stack  # type: ignore[no-any-return] # it was just checked to be one
 
     def close(self) -> None:

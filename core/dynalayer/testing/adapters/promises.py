@@ -21,7 +21,10 @@ __all__ = [
     "MISSING",
     "Promises",
     "came_back",
+    "comes_back",
     "need_columns",
+    "need_deltas",
+    "need_immutable",
     "need_listing",
     "need_raw",
     "refused",
@@ -98,6 +101,16 @@ def came_back(adapter: Adapter, ref: str, expected: Segment, promise: str) -> No
         raise AssertionError(f"{promise}; of {ref!r}: {differs}")
 
 
+def comes_back(adapter: Adapter, stored: Segment, promise: str) -> None:
+    """Set a segment, and check that it is got exactly."""
+    __tracebackhide__ = True
+    try:
+        ref = adapter.layer_setter(partition=stored.partition, segment=stored)
+    except StorageError as error:
+        raise AssertionError(f"{promise}; the setter raised {type(error).__name__}: {error}") from error
+    came_back(adapter, ref, stored, promise)
+
+
 def refused(kinds: tuple[type[Exception], ...], call: Callable[[], object], promise: str) -> Exception:
     """Check that a call raises one of these errors, and return it; else tell what it did."""
     __tracebackhide__ = True
@@ -109,6 +122,18 @@ def refused(kinds: tuple[type[Exception], ...], call: Callable[[], object], prom
     except Exception as error:
         raise AssertionError(f"{promise} ({names}); it raised {type(error).__name__}: {error}") from error
     raise AssertionError(f"{promise} ({names}); it answered {answer!r:.300}")
+
+
+def need_deltas(adapter: Adapter) -> None:
+    """Give no delta where none is declared."""
+    if not adapter.capabilities.deltas:
+        pytest.skip("capabilities say deltas=False")
+
+
+def need_immutable(adapter: Adapter) -> None:
+    """Test no promise about several segments of a partition where it has one mutable place."""
+    if not adapter.capabilities.immutable:
+        pytest.skip("capabilities say immutable=False")
 
 
 def need_raw(place: Place) -> Raw:

@@ -67,7 +67,7 @@ class RacePromises(Promises):
 
             def work(number: int) -> None:
                 for round_ in range(self.rounds):
-                    world.put(layers[number], "eu", shared=f"{number}-{round_}", **{f"by{number}": round_})
+                    world.put(layers[number], "eu", shared=100 * number + round_, **{f"by{number}": round_})
                     _sync(layers[number])
 
             _at_once([partial(work, number) for number in range(self.racers)])
@@ -77,7 +77,10 @@ class RacePromises(Promises):
     def test_readers_beside_syncs_and_vacuums_see_all_that_was_acknowledged(self, place: Place) -> None:
         """Each read is at least what was acknowledged before it began."""
         with World(place) as world:
-            writer, readers = world.layer(), [world.layer(cache_bytes=0) for _ in range(2)]
+            writer = world.layer()
+            world.put(writer, "eu", newest=0)
+            writer.sync()
+            readers = [world.layer(cache_bytes=0) for _ in range(2)]
             listing = place.adapter().capabilities.listing
             acknowledged = [0]
             done = threading.Event()

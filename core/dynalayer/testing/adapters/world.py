@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
+from dynalayer.errors import LayerError
 from dynalayer.eventlog.base import EventLog
 from dynalayer.eventlog.memory import MemoryEventLog
 from dynalayer.events import Event
@@ -173,7 +174,10 @@ class World:
         """Every acknowledged event, and no other, is read exactly once, and counted exactly once."""
         for partition, events in self.events.items():
             wanted = {item["id"]: item for item in self.items(partition)}
-            found = {item["id"]: item for item in layer.get(partition)}
+            try:
+                found = {item["id"]: item for item in layer.get(partition)}
+            except LayerError as error:
+                raise AssertionError(f"{promise}; a read raised {type(error).__name__}: {error}") from error
             differs = items_differ(found, wanted)
             assert not differs, f"{promise}; partition {partition!r:.60}: {differs}"
             meta = layer.meta(partition)
