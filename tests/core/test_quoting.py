@@ -61,14 +61,12 @@ CALLS: dict[str, Callable[[Layer, Any], object]] = {
 }
 
 
-@pytest.mark.parametrize("odd", [ENDLESS, -ENDLESS, Mute()], ids=["endless", "endless below zero", "mute"])
 @pytest.mark.parametrize("where", CALLS)
-def test_what_cannot_be_shown_is_refused_all_the_same_and_nothing_is_written(
-    layer: Layer, where: str, odd: object
-) -> None:
-    with pytest.raises(LayerError) as caught:
-        CALLS[where](layer, odd)
-    assert str(caught.value)
+def test_what_cannot_be_shown_is_refused_all_the_same_and_nothing_is_written(layer: Layer, where: str) -> None:
+    for odd in (ENDLESS, -ENDLESS, Mute()):
+        with pytest.raises(LayerError) as caught:
+            CALLS[where](layer, odd)
+        assert str(caught.value)
     assert layer.partitions() == []
 
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import sqlite3
 import zlib
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def parquet(segment: Segment) -> bytes:
     return file.getvalue()
 
 
-READ = {
+READ: dict[str, tuple[Segment, bytes, Callable[[bytes], Segment]]] = {
     "json plain": (SMALL, SMALL.to_bytes(), lambda data: Segment.from_bytes(data, source="box 3")),
     "json frame": (SEGMENT, SEGMENT.to_bytes(), lambda data: Segment.from_bytes(data, source="box 3")),
     "parquet": (SEGMENT, parquet(SEGMENT), lambda data: read_segment(data, "box 3")),
@@ -124,7 +125,7 @@ def test_a_mutated_segment_is_corrupt_or_what_it_was(which: str, data: st.DataOb
 
 
 @pytest.mark.parametrize("start", [b"", b"{", b'{"dynalayer":"other"}\n', SMALL.to_bytes()], ids=range(4))
-def test_a_frame_that_unpacks_to_half_a_gigabyte_and_is_no_whole_segment_fills_no_memory(start: bytes) -> None:
+def test_a_frame_that_unpacks_to_a_quarter_of_a_gigabyte_and_is_no_whole_segment_fills_no_memory(start: bytes) -> None:
     made = bomb(start, 256 * MB)
     assert len(made) < 20_000
     with memory_bounded(80 * MB), pytest.raises(SegmentCorruptError):
