@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dynalayer import Layer, LayerError, Segment, SegmentCorruptError
+from dynalayer import EventLogError, Layer, LayerError, Segment, SegmentCorruptError
 from dynalayer.columns import SegmentColumns
 from dynalayer.eventlog.base import Draft, Head, OldSegment, RecordKind, SegmentRef
 from dynalayer.eventlog.dynamodb import rows
@@ -263,6 +263,15 @@ def kept(tmp_path: Path) -> Kept:
 def test_a_mutated_file_of_the_event_log_is_an_error_of_it_and_no_other(kept: Kept, data: st.DataObject) -> None:
     kept.lay(data.draw(mutated(kept.whole)))
     kept.use()
+
+
+def test_a_file_of_which_sqlite_cannot_say_what_is_wrong_in_unicode_is_damaged(kept: Kept) -> None:
+    rotten = kept.whole.replace(b"tablelayerslayers", b"table\xcfayerslayers").replace(
+        b"E TABLE layers", b"E TABLE 1ayers"
+    )
+    kept.lay(rotten)
+    with pytest.raises(EventLogError, match=r"events\.db could not be opened: it is damaged"):
+        kept.layer()
 
 
 HEADS = st.recursive(

@@ -185,6 +185,10 @@ class SQLiteFile:
             ) from error
         except OSError as error:
             raise EventLogError(f"the event log {self.path} could not be {what}: {error}") from error
+        except (UnicodeDecodeError, OverflowError) as error:  # of SQLite's own message too, where it cites the file
+            raise EventLogError(
+                f"the event log {self.path} could not be {what}: it is damaged ({error}): restore it from a copy"
+            ) from error
 
     def _lend(self) -> sqlite3.Connection:
         with self._lock:
