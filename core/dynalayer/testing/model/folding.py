@@ -77,6 +77,7 @@ class Syncer(Actor):
         self._own_move = "own-move" not in off
         self._fresh = "fresh-name" not in off
         self._durable = "durable" not in off
+        self._raises = CURRENT | LATE if "revision" not in off else 0
         self._retires = "old-listed" not in off
 
     def steps(self, state: State, at: int) -> Iterator[Step]:
@@ -193,7 +194,7 @@ class Syncer(Actor):
                 yield ("asks for the head to move to version {}; that is late", new[0]), remembered(state, at, mine), None
 
     def _moved(self, state: State, at: int, new: tuple[object, ...], mine: Local) -> State:
-        return replaced(state, at, new, mine, listed=self._retires)
+        return replaced(state, at, new, mine, listed=self._retires, lost=self._raises)
 
     def _moves_refs(self, state: State, at: int) -> Step:
         _, flags, _, _, _, slots, new, late, rounds, faults, _ = state[at]

@@ -13,11 +13,13 @@ from dynalayer.testing.model.world import (
     RESET,
     SOURCE,
     SOURCE_ITEM,
+    WAS,
     Actor,
     Local,
     Segment,
     State,
     Step,
+    content_of,
     newest,
     put,
     remembered,
@@ -105,8 +107,8 @@ class Resetter(Actor):
             else:
                 yield from self._scans(state, at)
             return
-        version = state[HEAD][0]
-        if version and self._first and state[HEAD][2] < version:
+        version, segments, _ = state[HEAD]
+        if self._first and any(event < WAS for event in content_of(segments)):
             yield ("is refused: events were folded",), remembered(state, at, self._ended(local)), None
             return
         mine: Local = (HEADS, 0, version, 1, *local[4:])

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from dynalayer.bulk import paused_collector
 from dynalayer.testing.model.world import FIRST, Actor, State, wrong
 
 __all__ = ["Found", "Problem", "Scene", "search"]
@@ -83,6 +84,11 @@ def search(scene: Scene, *, states: int | None = None, deadline: Callable[[], bo
         states: States after which to stop.
         deadline: Asked now and then; true stops.
     """
+    with paused_collector():  # it would walk through all states again and again, which hold no cycle
+        return _search(scene, states, deadline)
+
+
+def _search(scene: Scene, states: int | None, deadline: Callable[[], bool]) -> Found:
     begun = time.perf_counter()
     start = scene.canonical(scene.start)
     before: dict[State, State | None] = {start: None}
