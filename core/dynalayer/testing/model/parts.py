@@ -147,7 +147,7 @@ def _read(off: Rules, full: bool) -> Scene:
         _world(3, 3),
         off,
         Writer("writer", (1, 2, 3), off, atomic=True),
-        Syncer("syncer", off, rounds=2, atomic=True),
+        Syncer("syncer", off, rounds=2),
         Reader("reader", off, rounds=2),
     )
 
@@ -166,7 +166,7 @@ def _compact(off: Rules, full: bool) -> Scene:
         off,
         Writer("writer", (3, 4), off, atomic=True),
         Syncer("syncer", off, rounds=2),
-        Compactor("compactor", off, rounds=2, faults=2),
+        Compactor("compactor", off, rounds=2, faults=1),
         Reader("reader", off, atomic=True),
     )
 
@@ -204,7 +204,7 @@ def _names(off: Rules, full: bool) -> Scene:
 
 def _asof(off: Rules, full: bool) -> Scene:
     return _scene(
-        _world(2 + full, 2 + full, _segments(1, 2), tracked=True, kept=0),
+        _world(2 + full, 2 + full, _segments(1, 2), tracked=True, kept=int(not full)),
         off,
         *([Writer("writer", (3,), off, atomic=True), Syncer("syncer", off, atomic=True)] if full else []),
         Compactor("compactor", off),

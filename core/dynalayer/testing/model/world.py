@@ -25,6 +25,7 @@ __all__ = [
     "OLD",
     "RESET",
     "SOURCE",
+    "SOURCE_ITEM",
     "STORE",
     "UNFENCED",
     "UNTRACKED",
@@ -39,6 +40,7 @@ __all__ = [
     "is_told",
     "missing",
     "moved",
+    "named",
     "newest",
     "put",
     "remembered",
@@ -72,6 +74,8 @@ RESET = 40
 """From here on numbers stand for records of kind RESET, not for events."""
 WAS = 30
 """An item that the partition had and the source has no more."""
+SOURCE_ITEM = 31
+"""An item that only the source has."""
 UNTRACKED: tuple[Any, ...] = ()
 
 CURRENT, LATE, UNFENCED, LOOKED = 1, 2, 4, 8
@@ -217,10 +221,10 @@ def wrong(state: State, *, resets: bool) -> str | None:
     if store:
         gone = missing(state, segments)
         if gone is not None:
-            return f"the head names a segment that is gone: {_named(gone)}"
+            return f"the head names a segment that is gone: {named(gone)}"
         for segment in state[KEPT]:
             if segment not in store[0]:
-                return f"an old segment was discarded within the history's time: {_named(segment)}"
+                return f"an old segment was discarded within the history's time: {named(segment)}"
     events = content_of(segments)
     run = log[version:]
     if 0 in run:
@@ -249,10 +253,6 @@ def _of_reset(state: State, events: tuple[int, ...]) -> str | None:
     return None
 
 
-SOURCE_ITEM = 31
-"""An item that only the source has."""
-
-
 def missing(state: State, segments: tuple[Segment, ...]) -> Segment | None:
     """The first of the segments that is not in the store."""
     store = state[STORE]
@@ -263,7 +263,8 @@ def missing(state: State, segments: tuple[Segment, ...]) -> Segment | None:
     return None
 
 
-def _named(segment: Segment) -> str:
+def named(segment: Segment) -> str:
+    """A segment in words."""
     after, through, _, number = segment
     kind = f"base {through}" if after == BASE else f"delta {after}-{through}"
     return kind + "'" * number
