@@ -172,15 +172,14 @@ def _compact(off: Rules, full: bool) -> Scene:
 
 
 def _vacuum(off: Rules, full: bool) -> Scene:
-    world = _world(3, 3, _segments(1, 2), tracked=True, kept=0)
-    writer = Writer("writer", (3,), off, atomic=True)
+    world = _world(2 + full, 2 + full, _segments(1, 2), tracked=True, kept=0)
     if not full:
-        actors = [writer, Syncer("syncer", off, atomic=True), Compactor("compactor", off), Vacuum("vacuum", off)]
-        return _scene(world, off, *actors, Reader("reader", off, atomic=True), history=True)
+        actors = (Compactor("compactor", off), Vacuum("vacuum", off), Reader("reader", off, atomic=True))
+        return _scene(world, off, *actors, history=True)
     return _scene(
         world,
         off,
-        writer,
+        Writer("writer", (3,), off, atomic=True),
         Syncer("syncer", off, atomic=True),
         Compactor("compactor", off, faults=1),
         Vacuum("vacuum", off),
