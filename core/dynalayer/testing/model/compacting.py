@@ -92,23 +92,24 @@ class Compactor(Actor):
         mine = (MOVING, flags | UNFENCED, head, (), segments, named, *rest[2:])
         return ("writes one base through version {}", through), remembered(state, at, mine), None
 
-    def _head(self, state: State, local: Local) -> tuple[object, ...] | None:
-        """What the head becomes; None if the segments do not begin it any more, or what was written may be gone."""
-        _, flags, _, _, merging, merged, *_ = local
+    def _head(self, local: Local) -> tuple[object, ...]:
+        """What the head becomes."""
         version, segments, reset = local[2]
+        merging, merged = local[4:6]
         if not self._begins:
             return (version, (merged,), reset)
-        if segments[: len(merging)] != merging or (self._vacuums and not flags & UNFENCED):
-            return None
         return (version, (merged, *segments[len(merging) :]), reset)
+
+    def _still_fits(self, segments: tuple[Segment, ...], local: Local) -> bool:
+        """Whether what it merged still begins the head's list, and what it wrote cannot be gone."""
+        merging = local[4]
+        begins = segments[: len(merging)] == merging or not self._begins
+        return begins and bool(local[1] & UNFENCED or not self._vacuums)
 
     def _moves(self, state: State, at: int) -> Iterator[Step]:
         local = state[at]
         _, flags, head, _, merging, merged, late, rounds, faults, _ = local
-        new = self._head(state, local)
-        if new is None:
-            yield ("gives up: others were there",), remembered(state, at, self._ended(local)), None
-            return
+        new = self._head(local)
         wins = flags & CURRENT or not self._cas
         if wins:
             after = replaced(state, at, new, self._ended(local), listed=self._listed)
@@ -136,6 +137,10 @@ class Compactor(Actor):
             return ("finds its base in the head",), remembered(state, at, self._ended(local)), None
         if local[9]:
             return ("does not find its base in the head: fails",), remembered(state, at, self._ended(local)), None
+        if not self._still_fits(state[HEAD][1], local):
+            again = len(state[HEAD][1]) > 1
+            mine = self._begun(state, local) if again else self._ended(local)
+            return ("reads the head: others were there",), remembered(state, at, mine), None
         mine = (MOVING, flags | CURRENT, state[HEAD], (), merging, merged, late, *rest)
         return ("reads the head, to try again with the base that it wrote",), remembered(state, at, mine), None
 

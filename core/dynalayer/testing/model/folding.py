@@ -66,7 +66,7 @@ class Syncer(Actor):
     ) -> None:
         super().__init__(name, (IDLE, 0, _NO_HEAD, 0, (), (), _NO_HEAD, _NO_HEAD, rounds, faults, 0))
         self._deltas = deltas
-        self._atomic = atomic
+        self.atomic = atomic
         self._resets = resets
         self._own = own
         self._cas = "cas" not in off
@@ -129,7 +129,7 @@ class Syncer(Actor):
         """Read a slot, and after the last one the head."""
         place, flags, head, slot, records, *rest = state[at]
         log = state[LOG]
-        if self._atomic:
+        if self.atomic:
             records = tuple((version, log[version - 1] >> 1) for version in range(slot, len(log) + 1) if log[version - 1])
             slot = len(log) + 1
         elif slot <= len(log):
@@ -143,6 +143,10 @@ class Syncer(Actor):
             mine = (READING, flags & LATE | CURRENT, head, head[0] + 1, (), *rest)
             return ("reads the head after the records: it has moved, over again",), remembered(state, at, mine), None
         run = contiguous(records, head[0]) if self._contiguous else records
+        if records and not run:
+            # Records were put while it passed: what is missing is there by now.
+            mine = (READING, flags, head, head[0] + 1, (), *rest)
+            return ("reads the head after the records: a hole, over again",), remembered(state, at, mine), None
         if not any(event < RESET for _, event in run):
             return ("finds nothing to fold",), remembered(state, at, self._ended(state[at])), None
         place = WRITING if flags & LOOKED or not head[0] else LOOKING

@@ -29,7 +29,7 @@ from dynalayer.testing.model.world import (
 
 __all__ = ["Historian", "way"]
 
-IDLE, OLDS, READING, LOADING, GONE = range(5)
+IDLE, OLDS, READING, CHECKING, LOADING, GONE = range(6)
 
 
 def way(segments: Iterable[Segment], version: int) -> tuple[Segment, ...]:
@@ -83,6 +83,8 @@ class Historian(Actor):
             yield self._reads_second(state, at)
         elif place == READING:
             yield self._reads(state, at)
+        elif place == CHECKING:
+            yield self._checks(state, at)
         elif place == LOADING:
             yield self._loads(state, at)
         else:
@@ -131,15 +133,21 @@ class Historian(Actor):
         hole = len(records) != version - reached
         crossed = any(event >= RESET and there <= head[2] for there, event in records)
         if (hole and self._contiguous) or (crossed and self._crossed):
-            if self._anew and not flags & CURRENT:
-                # What was not folded when the head was read has been since, and has expired.
-                mine = self._first(state, version, done, rounds, gone)
-                return ("finds records gone and the head moved: over again",), remembered(state, at, mine), None
-            return ("fails: version {} is not kept", version), remembered(state, at, self._done(rounds)), self._owed(state, version)
+            mine = (CHECKING, flags, version, done, head, segments, gone, 0, records, path, rounds)
+            return ("finds no way to version {}", version), remembered(state, at, mine), None
         mine = (LOADING, flags, version, done, head, segments, gone, 0, records, path, rounds)
         if not path:
             return self._answers(state, at, mine)
         return ("knows a way to version {}", version), remembered(state, at, mine), None
+
+    def _checks(self, state: State, at: int) -> Step:
+        _, flags, version, done, _, _, gone, *_, rounds = state[at]
+        if self._anew and not flags & CURRENT:
+            # What was not folded when the head was read has been since, and has expired.
+            mine = self._first(state, version, done, rounds, gone)
+            return ("reads the head: it has moved, over again",), remembered(state, at, mine), None
+        what = ("reads the head, and fails: version {} is not kept", version)
+        return what, remembered(state, at, self._done(rounds)), self._owed(state, version)
 
     def _loads(self, state: State, at: int) -> Step:
         local = state[at]

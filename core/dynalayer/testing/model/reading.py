@@ -27,7 +27,7 @@ from dynalayer.testing.model.world import (
 
 __all__ = ["Reader"]
 
-IDLE, LOADING, GONE, READING = range(4)
+IDLE, LOADING, GONE, AGAIN, READING = range(5)
 _UNKNOWN: tuple[int, ...] = ()
 
 
@@ -50,7 +50,7 @@ class Reader(Actor):
         self, name: str, off: frozenset[str], *, rounds: int = 1, atomic: bool = False, resets: bool = False
     ) -> None:
         super().__init__(name, (IDLE, 0, (), _UNKNOWN, _UNKNOWN, (), 0, (), rounds))
-        self._atomic = atomic
+        self.atomic = atomic
         self._resets = resets
         self._head_last = "head-last" not in off
         self._restart = "restart" not in off
@@ -80,8 +80,10 @@ class Reader(Actor):
                 problem += ", and the head has not moved" if state[HEAD] == head else ": an error, though the head has moved"
                 yield ("fails",), remembered(state, at, self.start), problem
             else:
-                # Over again, and the head read once more: by the log's contract it may have moved on again.
-                yield ("reads the head: it has moved, over again",), self._loads(state, at, wanted, state[HEAD]), None
+                mine = (AGAIN, 0, wanted, head, _UNKNOWN, (), 0, (), rounds)
+                yield ("reads the head: it has moved",), remembered(state, at, mine), None
+        elif place == AGAIN:
+            yield ("reads the head again",), self._loads(state, at, wanted, state[HEAD]), None
         else:
             yield self._reads(state, at)
 
@@ -110,7 +112,7 @@ class Reader(Actor):
     def _reads(self, state: State, at: int) -> Step:
         place, _, wanted, head, folded, _, slot, records, rounds = state[at]
         log = state[LOG]
-        if self._atomic:
+        if self.atomic:
             records = tuple((version, log[version - 1] >> 1) for version in range(slot, len(log) + 1) if log[version - 1])
         elif slot <= len(log):
             cell = log[slot - 1]

@@ -63,7 +63,7 @@ class Resetter(Actor):
         super().__init__(name, (IDLE, 0, 0, 0, 0, _NO_HEAD, 0, (), _NO_HEAD, _NO_HEAD, faults, 0, 0))
         self._number = number
         self._takeover = takeover
-        self._atomic = atomic
+        self.atomic = atomic
         self._cas = "cas" not in off
         self._tail_first = "reset-tail-first" not in off
         self._strong = "reset-strong" not in off
@@ -157,7 +157,7 @@ class Resetter(Actor):
         local = state[at]
         above, version, slot, records = local[2], local[4], local[6], local[7]
         log = state[LOG]
-        if self._atomic:
+        if self.atomic:
             records = tuple((each, log[each - 1] >> 1) for each in range(above + 1, version + 1) if log[each - 1])
         elif slot <= version:
             cell = log[slot - 1]
