@@ -74,7 +74,7 @@ class Compactor(Actor):
 
     def _begun(self, state: State, local: Local) -> Local:
         head = state[HEAD]
-        return (LOADING, local[1] & LATE | CURRENT, head, head[1], (), (), *local[6:])
+        return (LOADING, local[1] & LATE | CURRENT | UNFENCED, head, head[1], (), (), *local[6:])
 
     def _ended(self, local: Local) -> Local:
         return (IDLE, local[1] & LATE, _NO_HEAD, (), (), (), local[6], local[7] - 1, local[8], 0)
@@ -89,7 +89,7 @@ class Compactor(Actor):
         through = segments[-1][1]
         merged: Segment = (BASE, through, content_of(segments), 0)
         named, state = stored(state, merged, fresh=self._fresh)
-        mine = (MOVING, flags | UNFENCED, head, (), segments, named, *rest[2:])
+        mine = (MOVING, flags, head, (), segments, named, *rest[2:])
         return ("writes one base through version {}", through), remembered(state, at, mine), None
 
     def _head(self, local: Local) -> tuple[object, ...]:

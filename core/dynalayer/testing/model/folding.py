@@ -212,7 +212,7 @@ class Syncer(Actor):
         if not self._own_move:
             problem = "events were folded, and the sync that did so tells that it failed" if local[10] == 1 else None
             return ("takes the move for one that failed",), remembered(state, at, self._ended(local)), problem
-        if new[1][-1] in state[HEAD][1]:
+        if local[10] and new[1][-1] in state[HEAD][1]:
             mine = (MARKING, local[1], new, 0, (), local[5], new, *local[7:10], 0)
             return ("finds its own segment in the head",), remembered(state, at, mine), None
         if local[10]:  # unanswered, and not moved so far: the sync fails, though the move may still come

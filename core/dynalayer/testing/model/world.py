@@ -80,7 +80,7 @@ UNTRACKED: tuple[Any, ...] = ()
 
 CURRENT, LATE, UNFENCED, LOOKED = 1, 2, 4, 8
 """Flags: the head is as it was read; as it was when the move that is still under way was sent; no vacuum has raised it
-since the segment was written; what others left unmarked was marked."""
+since it was read; what others left unmarked was marked."""
 
 
 class Actor:

@@ -41,7 +41,7 @@ class Writer(Actor):
         source: bool = False,
     ) -> None:
         super().__init__(name, (IDLE, 0, 0, 0, 0, 0, faults, 0))
-        self._events = events
+        self.events = events
         self._atomic = atomic
         self._source = source
         self._tail = "tail" not in off
@@ -55,7 +55,7 @@ class Writer(Actor):
         place, _, number, slot, unknown, late, faults, last = state[at]
         if late:
             yield self._arrives(state, at, late)
-        if place == IDLE and number < len(self._events):
+        if place == IDLE and number < len(self.events):
             yield from self._begins(state, at)
         elif place == TAIL:
             slot = max(slot, newest(state[LOG])) + 1
@@ -67,7 +67,7 @@ class Writer(Actor):
 
     def _begins(self, state: State, at: int) -> Iterator[Step]:
         _, _, number, _, unknown, late, faults, last = state[at]
-        event = self._events[number]
+        event = self.events[number]
         if self._source and not state[SOURCE][0] >> event & 1:
             items, done = state[SOURCE]
             yield ("writes event {} to the source", event), put(state, SOURCE, (items | 1 << event, done), at, state[at]), None
@@ -86,7 +86,7 @@ class Writer(Actor):
 
     def _places(self, state: State, at: int) -> Iterator[Step]:
         _, _, number, slot, unknown, late, faults, last = state[at]
-        log, event = state[LOG], self._events[number]
+        log, event = state[LOG], self.events[number]
         cell = log[slot - 1]
         if cell == 0 or not self._if_absent:
             yield ("puts event {} into slot {}", event, slot), self._written(state, at, slot), None
@@ -113,7 +113,7 @@ class Writer(Actor):
 
     def _gives_up(self, state: State, at: int) -> Iterator[Step]:
         _, _, number, slot, unknown, late, faults, last = state[at]
-        event, cell = self._events[number], state[LOG][slot - 1]
+        event, cell = self.events[number], state[LOG][slot - 1]
         after: Local = (IDLE, 0, number + 1, 0, 0, late, faults, 0)
         if cell == 0 and self._unknown:
             yield ("gives up event {}: unknown", event), remembered(state, at, after), None
@@ -135,13 +135,13 @@ class Writer(Actor):
         return ("'s late try puts event {} into slot {}", event, slot), put(state, LOG, _filled(log, slot, event), at, mine), None
 
     def _written(self, state: State, at: int, slot: int) -> State:
-        log = _filled(state[LOG], slot, self._events[state[at][2]])
+        log = _filled(state[LOG], slot, self.events[state[at][2]])
         return self._told((*state[:LOG], log, *state[LOG + 1 :]), at, slot)
 
     def _told(self, state: State, at: int, slot: int) -> State:
         _, _, number, _, _, late, faults, _ = state[at]
         mine = (IDLE, 0, number + 1, 0, 0, late, faults, slot)
-        return put(state, ACKED, _with(state[ACKED], self._events[number] - 1, slot), at, mine)
+        return put(state, ACKED, _with(state[ACKED], self.events[number] - 1, slot), at, mine)
 
 
 def outdated(local: Local, slot: int) -> Local:
