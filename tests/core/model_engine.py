@@ -293,7 +293,9 @@ class Engine:
             assert [move.after[ACKED][event - 1]] == answers
 
     def _past(self, after: State) -> None:
-        within = Counter((segment[0], segment[1], tuple(sorted(segment[2]))) for segment, is_within in after[OLD] if is_within)
+        within = Counter(
+            (segment[0], segment[1], tuple(sorted(segment[2]))) for segment, is_within in after[OLD] if is_within
+        )
         old = self.inner._partitions[""].old
         for ref, each in old.items():
             key = self._named(each.segment)
@@ -316,7 +318,9 @@ class Engine:
         assert [self._named(each) for each in head.segments] == [_plain(each) for each in segments]
         if self._tracked:
             assert Counter(map(shown, self.shelf.kept.values())) == Counter(map(_plain, state[STORE][0]))
-            old = Counter((self._named(each.segment), each.keep_until > self.clock.now) for each in self.inner.old_segments(""))
+            old = Counter(
+                (self._named(each.segment), each.keep_until > self.clock.now) for each in self.inner.old_segments("")
+            )
             assert old == Counter((_plain(segment), bool(within)) for segment, within in state[OLD])
 
     @staticmethod
@@ -392,7 +396,11 @@ def _points(actor: Any, what: str, *, tracked: bool, version: int) -> list[str]:
         return ["read"]
     for start, points in _SPECIAL.get(type(actor), {}).items():
         if what.startswith(start):
-            return points if tracked or "layer_getter" not in points else [each for each in points if each != "layer_getter"]
+            return (
+                points
+                if tracked or "layer_getter" not in points
+                else [each for each in points if each != "layer_getter"]
+            )
     for start, points in _COMMON.items():
         if what.startswith(start):
             return points

@@ -106,4 +106,11 @@ def test_the_engine_keeps_each_rule_where_its_absence_would_do_harm(rule: str, e
     without = part.scene(frozenset({rule}), False)
     problem = search(without).problem
     assert problem is not None
-    assert follow(part.scene(frozenset(), False), engines, along(part.scene(frozenset(), False), list(moves(without, problem.path)))) > 0
+    assert (
+        follow(
+            part.scene(frozenset(), False),
+            engines,
+            along(part.scene(frozenset(), False), list(moves(without, problem.path))),
+        )
+        > 0
+    )

@@ -112,14 +112,19 @@ class Compactor(Actor):
         new = self._head(local)
         wins = flags & CURRENT or not self._cas
         if wins:
-            after = replaced(state, at, new, self._ended(local), listed=self._listed)
+            ended = self._ended((MOVING, flags & ~LATE, *local[2:]))
+            after = replaced(state, at, new, ended, listed=self._listed)
             yield ("moves the head to the new base",), after, None
         else:
             mine: Local = (UNSURE, flags, *local[2:])
             yield ("does not move the head: another has",), remembered(state, at, mine), None
         if faults:
             mine = (UNSURE, flags, head, (), merging, merged, late, rounds, faults - 1, 1)
-            what = "moves the head to the new base; the answer is lost" if wins else "does not move the head; the answer is lost"
+            what = (
+                "moves the head to the new base; the answer is lost"
+                if wins
+                else "does not move the head; the answer is lost"
+            )
             if wins:
                 mine = (UNSURE, flags & UNFENCED, *mine[2:])
                 yield (what,), replaced(state, at, new, mine, listed=self._listed), None
@@ -151,5 +156,9 @@ class Compactor(Actor):
         mine = (*local[:6], (), *local[7:])
         if local[1] & LATE or not self._cas:
             mine = (local[0], local[1] & ~(CURRENT | LATE), *mine[2:])
-            return ("'s late move moves the head to its base",), replaced(state, at, new, mine, listed=self._listed), None
+            return (
+                ("'s late move moves the head to its base",),
+                replaced(state, at, new, mine, listed=self._listed),
+                None,
+            )
         return ("'s late move comes too late",), remembered(state, at, mine), None

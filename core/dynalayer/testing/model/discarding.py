@@ -73,7 +73,9 @@ class Vacuum(Actor):
     def _listed(self, state: State) -> tuple[object, ...]:
         return tuple(sorted(state[STORE][0]))
 
-    def _doomed(self, listed: tuple[object, ...], named: tuple[object, ...], old: tuple[tuple[object, int], ...]) -> tuple[object, ...]:
+    def _doomed(
+        self, listed: tuple[object, ...], named: tuple[object, ...], old: tuple[tuple[object, int], ...]
+    ) -> tuple[object, ...]:
         kept = {segment for segment, within in old if within} if self._history else set()
         return tuple(segment for segment in listed if segment not in named and segment not in kept)
 

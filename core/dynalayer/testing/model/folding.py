@@ -120,7 +120,9 @@ class Syncer(Actor):
     def _looks(self, state: State, at: int) -> Step:
         """Find what others folded and did not come to mark."""
         local = state[at]
-        left = tuple(slot for slot in range(1, local[2][0] + 1) if state[LOG][slot - 1] and not state[LOG][slot - 1] & 1)
+        left = tuple(
+            slot for slot in range(1, local[2][0] + 1) if state[LOG][slot - 1] and not state[LOG][slot - 1] & 1
+        )
         after = WRITING if local[4] else READING
         mine = (MARKING if left else after, local[1] | LOOKED, *local[2:5], left, *local[6:])
         return ("looks for folded records that are not marked: {}", left or "none"), remembered(state, at, mine), None
@@ -130,7 +132,9 @@ class Syncer(Actor):
         place, flags, head, slot, records, *rest = state[at]
         log = state[LOG]
         if self.atomic:
-            records = tuple((version, log[version - 1] >> 1) for version in range(slot, len(log) + 1) if log[version - 1])
+            records = tuple(
+                (version, log[version - 1] >> 1) for version in range(slot, len(log) + 1) if log[version - 1]
+            )
             slot = len(log) + 1
         elif slot <= len(log):
             cell = log[slot - 1]
@@ -188,14 +192,34 @@ class Syncer(Actor):
             mine = (UNSURE, flags & LATE, head, 0, (), slots, new, late, rounds, faults, 0)
             yield ("does not move the head: another has",), remembered(state, at, mine), None
         if faults:
-            mine = (UNSURE, 0 if wins else flags & LATE, head, 0, (), slots, new, late, rounds, faults - 1, 1 if wins else 2)
+            mine = (
+                UNSURE,
+                0 if wins else flags & LATE,
+                head,
+                0,
+                (),
+                slots,
+                new,
+                late,
+                rounds,
+                faults - 1,
+                1 if wins else 2,
+            )
             after = self._moved(state, at, new, mine) if wins else remembered(state, at, mine)
-            what = "moves the head to version {}; the answer is lost" if wins else "does not move the head; the answer is lost"
+            what = (
+                "moves the head to version {}; the answer is lost"
+                if wins
+                else "does not move the head; the answer is lost"
+            )
             yield (what, new[0]), after, None
             if not late:
                 flags = (flags & CURRENT) and LATE
                 mine = (UNSURE, flags, head, 0, (), slots, new, new, rounds, faults - 1, 2)
-                yield ("asks for the head to move to version {}; that is late", new[0]), remembered(state, at, mine), None
+                yield (
+                    ("asks for the head to move to version {}; that is late", new[0]),
+                    remembered(state, at, mine),
+                    None,
+                )
 
     def _moved(self, state: State, at: int, new: tuple[object, ...], mine: Local) -> State:
         return replaced(state, at, new, mine, listed=self._retires, lost=self._raises)

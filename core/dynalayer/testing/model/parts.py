@@ -83,7 +83,11 @@ def _scene(
 def _append(off: Rules, full: bool) -> Scene:
     if not full:
         return _scene(
-            _world(2, 2), off, Writer("writer 1", (1,), off, faults=1), Writer("writer 2", (2,), off), Syncer("syncer", off)
+            _world(2, 2),
+            off,
+            Writer("writer 1", (1,), off, faults=1),
+            Writer("writer 2", (2,), off),
+            Syncer("syncer", off),
         )
     return _scene(
         _world(3, 3),

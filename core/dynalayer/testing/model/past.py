@@ -91,7 +91,11 @@ class Historian(Actor):
             named_now = state[HEAD][1]
             missed = tuple(segment for segment in path if segment not in named_now and segment not in gone)
             if not missed:
-                yield ("fails",), remembered(state, at, self.start), "an as-of read fails: a segment that the head names is gone"
+                yield (
+                    ("fails",),
+                    remembered(state, at, self.start),
+                    "an as-of read fails: a segment that the head names is gone",
+                )
             elif not self._looks_again:
                 yield ("fails",), remembered(state, at, self.start), self._owed(state, version)
             else:
@@ -100,7 +104,9 @@ class Historian(Actor):
 
     def _begins(self, state: State, at: int, version: int) -> Iterator[Step]:
         done = state[SOURCE][1] if self._resets else 0
-        what = "begins for version {}: reads the head" if self._head_first else "begins for version {}: reads the old list"
+        what = (
+            "begins for version {}: reads the head" if self._head_first else "begins for version {}: reads the old list"
+        )
         mine = self._first(state, version, done, state[at][-1], ())
         yield (what, version), remembered(state, at, mine), None
 
@@ -186,5 +192,7 @@ class Historian(Actor):
         """What is wrong with telling that a version is not kept: what the history names still leads there."""
         path = way({*state[KEPT], *state[HEAD][1]}, version)
         reached = path[-1][1] if path else 0
-        kept = all(state[LOG][slot - 1] and state[LOG][slot - 1] >> 1 < RESET for slot in range(reached + 1, version + 1))
+        kept = all(
+            state[LOG][slot - 1] and state[LOG][slot - 1] >> 1 < RESET for slot in range(reached + 1, version + 1)
+        )
         return f"an as-of read of version {version} fails, though it is within the history's time" if kept else None

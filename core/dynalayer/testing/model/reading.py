@@ -77,7 +77,9 @@ class Reader(Actor):
         elif place == GONE:
             if state[HEAD] == head or not self._gone_restart:
                 problem = "a segment that the head named is gone"
-                problem += ", and the head has not moved" if state[HEAD] == head else ": an error, though the head has moved"
+                problem += (
+                    ", and the head has not moved" if state[HEAD] == head else ": an error, though the head has moved"
+                )
                 yield ("fails",), remembered(state, at, self.start), problem
             else:
                 mine = (AGAIN, 0, wanted, head, _UNKNOWN, (), 0, (), rounds)
@@ -113,7 +115,9 @@ class Reader(Actor):
         place, _, wanted, head, folded, _, slot, records, rounds = state[at]
         log = state[LOG]
         if self.atomic:
-            records = tuple((version, log[version - 1] >> 1) for version in range(slot, len(log) + 1) if log[version - 1])
+            records = tuple(
+                (version, log[version - 1] >> 1) for version in range(slot, len(log) + 1) if log[version - 1]
+            )
         elif slot <= len(log):
             cell = log[slot - 1]
             if cell:
@@ -127,7 +131,11 @@ class Reader(Actor):
         events = folded[2] + tuple(event for _, event in run if not self._resets or event < RESET)
         version = run[-1][0] if run else folded[0]
         mine = (IDLE, 0, (), _UNKNOWN, (version, folded[1], events) if rounds > 1 else _UNKNOWN, (), 0, (), rounds - 1)
-        return ("reads the head at last, and answers {}", events), remembered(state, at, mine), self._wrong(state, wanted, events)
+        return (
+            ("reads the head at last, and answers {}", events),
+            remembered(state, at, mine),
+            self._wrong(state, wanted, events),
+        )
 
     def _is_over(self, folded: tuple[int, ...], records: tuple[tuple[int, int], ...], last: tuple[int, ...]) -> bool:
         """Whether it must start over, with that head."""

@@ -139,7 +139,18 @@ class Resetter(Actor):
         then = READING
         if not version or (self._again and version <= head[0]):
             then = APPENDING
-        mine = (then, local[1] & LATE | CURRENT, local[2], local[3], version, head, local[2] + 1, (), _NO_HEAD, *local[9:])
+        mine = (
+            then,
+            local[1] & LATE | CURRENT,
+            local[2],
+            local[3],
+            version,
+            head,
+            local[2] + 1,
+            (),
+            _NO_HEAD,
+            *local[9:],
+        )
         return ("reads the head",), remembered(state, at, mine), None
 
     def _appends(self, state: State, at: int) -> Iterator[Step]:
@@ -167,7 +178,11 @@ class Resetter(Actor):
         if self._whole and len(records) != version - above:
             # What is gone does not come again: it tries a bounded number of times, and fails.
             return ("finds records missing: fails",), remembered(state, at, self._ended(local)), None
-        return ("has read the records above the tail",), remembered(state, at, (WRITING, *local[1:6], 0, records, *local[8:])), None
+        return (
+            ("has read the records above the tail",),
+            remembered(state, at, (WRITING, *local[1:6], 0, records, *local[8:])),
+            None,
+        )
 
     def _writes(self, state: State, at: int) -> Step:
         local = state[at]
@@ -201,7 +216,9 @@ class Resetter(Actor):
                 yield ("asks for the head to move to its base; that is late",), remembered(state, at, mine), None
 
     def _done(self, state: State, at: int, new: tuple[object, ...]) -> State:
-        after = replaced(state, at, new, self._ended(state[at]), listed=self._listed)
+        local = state[at]
+        ended = self._ended((MOVING, local[1] & ~LATE, *local[2:]))
+        after = replaced(state, at, new, ended, listed=self._listed)
         return (*after[:SOURCE], (after[SOURCE][0], 1), *after[SOURCE + 1 :])
 
     def _is_sure(self, state: State, at: int) -> Step:
@@ -224,7 +241,11 @@ class Resetter(Actor):
         late = local[9]
         mine = (local[0], local[1] & ~(CURRENT | LATE), *local[2:9], _NO_HEAD, *local[10:])
         if local[1] & LATE or not self._cas:
-            return ("'s late move moves the head to its base",), replaced(state, at, late, mine, listed=self._listed), None
+            return (
+                ("'s late move moves the head to its base",),
+                replaced(state, at, late, mine, listed=self._listed),
+                None,
+            )
         return ("'s late move comes too late",), remembered(state, at, (*local[:9], _NO_HEAD, *local[10:])), None
 
 

@@ -58,7 +58,9 @@ RULES = {
         Rule("asof-head-first", "an as-of reader reads the head before the list of old segments", "asof", 10),
         Rule("asof-again", "an as-of reader leaves out what is gone, and looks again", "asof", 15),
         Rule("asof-contiguous", "an as-of reader takes records only without a gap", "asof-records", 13),
-        Rule("asof-moved", "an as-of reader starts over if records are gone and the head has moved", "asof-records", 13),
+        Rule(
+            "asof-moved", "an as-of reader starts over if records are gone and the head has moved", "asof-records", 13
+        ),
         Rule("asof-crossed", "an as-of reader takes no records across a committed reset", "reset-past", 16),
         Rule("reset-tail-first", "a reset notes the tail before it scans", "reset", 10),
         Rule("reset-strong", "a reset scans with strong reads", "reset", 10),

@@ -204,7 +204,9 @@ def is_told(acked: tuple[int, ...], wanted: int, events: tuple[int, ...], *, res
                 if wanted >> number & 1:
                     return f"event {number} is lost: acknowledged at version {version}, and not there"
             elif events[version - 1] != number:
-                return f"event {number} is lost: acknowledged at version {version}, where event {events[version - 1]} is"
+                return (
+                    f"event {number} is lost: acknowledged at version {version}, where event {events[version - 1]} is"
+                )
         elif version < 0 and number in events:
             return f"event {number} is there, although its writer was told that it is not written"
     # A reset's scan may hold what the log has not yet: an item that is set again is the same.

@@ -70,7 +70,11 @@ class Writer(Actor):
         event = self.events[number]
         if self._source and not state[SOURCE][0] >> event & 1:
             items, done = state[SOURCE]
-            yield ("writes event {} to the source", event), put(state, SOURCE, (items | 1 << event, done), at, state[at]), None
+            yield (
+                ("writes event {} to the source", event),
+                put(state, SOURCE, (items | 1 << event, done), at, state[at]),
+                None,
+            )
             return
         if self._atomic:
             slot = max(newest(state[LOG]), state[HEAD][0]) + 1
@@ -132,7 +136,11 @@ class Writer(Actor):
         log = state[LOG]
         if log[slot - 1] and self._if_absent:
             return ("'s late try comes to slot {}, which is taken", slot), remembered(state, at, mine), None
-        return ("'s late try puts event {} into slot {}", event, slot), put(state, LOG, _filled(log, slot, event), at, mine), None
+        return (
+            ("'s late try puts event {} into slot {}", event, slot),
+            put(state, LOG, _filled(log, slot, event), at, mine),
+            None,
+        )
 
     def _written(self, state: State, at: int, slot: int) -> State:
         log = _filled(state[LOG], slot, self.events[state[at][2]])
