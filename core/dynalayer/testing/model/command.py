@@ -76,7 +76,7 @@ def _search_all(options: argparse.Namespace) -> int:
     out_of_time, begun = _deadline(options), time.perf_counter()
     states, code = 0, 0
     for name in options.part or PARTS:
-        scene = PARTS[name].scene(frozenset(), not options.small)
+        scene = PARTS[name].scene(full=not options.small)
         found = search(scene, states=options.states, deadline=out_of_time)
         states += found.states
         _report(name, scene, found)
@@ -98,7 +98,7 @@ def _without(options: argparse.Namespace) -> int:
     complete = True
     for name in parts:
         for full in (False,) if options.small else (False, True):
-            scene = PARTS[name].scene(off, full)
+            scene = PARTS[name].scene(off, full=full)
             found = search(scene, states=options.states, deadline=out_of_time)
             complete = complete and found.complete
             if found.problem is not None:

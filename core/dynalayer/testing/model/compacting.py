@@ -39,8 +39,8 @@ class Compactor(Actor):
         faults: Answers of its compare-and-set that may be lost or late.
     """
 
-    # What it remembers: where it is, flags, the head as read, segments to load, those to be replaced, what replaces them,
-    # the segments of a move that is still under way, rounds left, faults left, whether it was not answered.
+    # What it remembers: where it is, flags, the head as read, segments to load, those to be replaced, what replaces
+    # them, the same of a move that is still under way, rounds left, faults left, whether it was not answered.
 
     def __init__(self, name: str, off: frozenset[str], *, rounds: int = 1, faults: int = 0) -> None:
         super().__init__(name, (IDLE, 0, _NO_HEAD, (), (), (), (), rounds, faults, 0))

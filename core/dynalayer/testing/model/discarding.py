@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dynalayer.testing.model.world import CURRENT, HEAD, LATE, OLD, STORE, UNFENCED, Actor, Local, State, Step
-from dynalayer.testing.model.world import moved, remembered
+from dynalayer.testing.model.world import (
+    CURRENT,
+    HEAD,
+    LATE,
+    OLD,
+    STORE,
+    UNFENCED,
+    Actor,
+    Local,
+    State,
+    Step,
+    moved,
+    remembered,
+)
 
 __all__ = ["Vacuum"]
 
@@ -21,8 +33,8 @@ class Vacuum(Actor):
         rounds: How often it runs.
     """
 
-    # What it remembers: where it is, flags, what was listed, the head's segments as it raised it, old segments (each with
-    # whether it is within the history's time), what to discard, rounds left.
+    # What it remembers: where it is, flags, what was listed, the head's segments as it raised it, old segments (each
+    # with whether it is within the history's time), what to discard, rounds left.
 
     def __init__(self, name: str, off: frozenset[str], *, rounds: int = 1) -> None:
         super().__init__(name, (IDLE, 0, (), (), (), (), rounds))
@@ -34,7 +46,7 @@ class Vacuum(Actor):
 
     def steps(self, state: State, at: int) -> Iterator[Step]:
         """See `Actor`."""
-        place, flags, listed, named, old, doomed, rounds = state[at]
+        place, _, listed, named, old, doomed, rounds = state[at]
         if place == IDLE:
             if rounds:
                 listed = self._listed(state) if self._list_first else ()

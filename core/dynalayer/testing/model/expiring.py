@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from dynalayer.testing.model.world import CURRENT, FIRST, HEAD, KEPT, LATE, LOG, OLD, STORE, Actor, State, Step
 from dynalayer.testing.model.writing import outdated
@@ -33,7 +34,7 @@ class Time(Actor):
         self._pending_stays = "pending-stays" not in off
         self._head_stays = "head-stays" not in off
 
-    def steps(self, state: State, at: int) -> Iterator[Step]:
+    def steps(self, state: State, at: int) -> Iterator[Step]:  # noqa: ARG002 -- time remembers nothing
         """See `Actor`."""
         for slot, cell in enumerate(state[LOG], 1):
             if cell & 1 or (cell and not self._pending_stays):
@@ -45,7 +46,7 @@ class Time(Actor):
                 yield ("the history's time passes for a segment through {}", segment[1]), _past(state, segment), None
         if self._power and state[STORE] and state[STORE][2]:
             there, gone, volatile = state[STORE]
-            store = (there - volatile, gone | volatile, frozenset())
+            store: tuple[Any, ...] = (there - volatile, gone | volatile, frozenset())
             yield ("the power fails: what is not durable is gone",), (*state[:STORE], store, *state[STORE + 1 :]), None
 
     def _expired(self, state: State, slot: int) -> State:

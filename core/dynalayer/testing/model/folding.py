@@ -48,9 +48,9 @@ class Syncer(Actor):
         own: Tell its segments from other syncers' with the same events, where the store does not.
     """
 
-    # What it remembers: where it is, flags, the head as read, the slot to read next, records read, slots to mark, what it
-    # makes of the head, the same of a move that is still under way, rounds left, faults left, whether it was not answered
-    # (1: and moved the head).
+    # What it remembers: where it is, flags, the head as read, the slot to read next, records read, slots to mark, what
+    # it makes of the head, the same of a move that is still under way, rounds left, faults left, whether it was not
+    # answered (1: and moved the head).
 
     def __init__(
         self,
@@ -225,7 +225,7 @@ class Syncer(Actor):
         return replaced(state, at, new, mine, listed=self._retires, lost=self._raises)
 
     def _moves_refs(self, state: State, at: int) -> Step:
-        _, flags, _, _, _, slots, new, late, rounds, faults, _ = state[at]
+        _, _, _, _, _, slots, new, late, rounds, faults, _ = state[at]
         mine = (MARKING, CURRENT, new, 0, (), slots, new, late, rounds, faults, 0)
         return ("moves the head's segments",), moved(state, at, (state[HEAD][0], *new[1:]), mine), None
 

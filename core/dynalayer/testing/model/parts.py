@@ -5,6 +5,7 @@ Each has two sizes: the whole one, and a small one, in which the traces of rules
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -31,12 +32,21 @@ class Part:
     Attributes:
         name: Its name.
         what: Who acts in it.
-        scene: Makes it, of the rules that are switched off and whether it is the whole one.
+        make: Makes its scene, of the rules that are switched off and whether it is the whole one.
     """
 
     name: str
     what: str
-    scene: Callable[[Rules, bool], Scene]
+    make: Callable[[Rules, bool], Scene]
+
+    def scene(self, off: Rules = frozenset(), *, full: bool = True) -> Scene:
+        """Where the search begins, and who acts.
+
+        Args:
+            off: Names of rules that are switched off.
+            full: The whole size; else the small one.
+        """
+        return self.make(off, full)
 
 
 def _world(slots: int, events: int, segments: Sequence[Segment] = (), *, tracked: bool = False, kept: int = 1) -> State:
@@ -59,7 +69,7 @@ def _world(slots: int, events: int, segments: Sequence[Segment] = (), *, tracked
 def _segments(*bounds: int) -> tuple[Segment, ...]:
     """A base through the first version, and deltas."""
     base = (BASE, bounds[0], tuple(range(1, bounds[0] + 1)), 0)
-    deltas = ((after, to, tuple(range(after + 1, to + 1)), 0) for after, to in zip(bounds, bounds[1:], strict=False))
+    deltas = ((after, to, tuple(range(after + 1, to + 1)), 0) for after, to in itertools.pairwise(bounds))
     return (base, *deltas)
 
 
@@ -285,7 +295,7 @@ def _reset_past(off: Rules, full: bool) -> Scene:
     """Where a reset was committed, its base is compacted away, and what was before it is within the history's time."""
     was: Segment = (BASE, 1, (WAS,), 0)
     segments: tuple[Segment, ...] = ((BASE, 2, (SOURCE_ITEM,), 0), (2, 3, (1,), 0))
-    store = (frozenset({was, *segments}), frozenset(), frozenset())
+    store: tuple[frozenset[Segment], ...] = (frozenset({was, *segments}), frozenset(), frozenset())
     log = (0, 2 * RESET + 1, 3)
     world: State = (log, (3, segments, 2), (3,), store, ((was, 1),), (was,), (1, 1))
     return _scene(

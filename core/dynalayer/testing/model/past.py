@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from dynalayer.testing.model.world import (
     ACKED,
@@ -73,40 +73,30 @@ class Historian(Actor):
 
     def steps(self, state: State, at: int) -> Iterator[Step]:
         """See `Actor`."""
-        place, _, version, done, head, segments, gone, slot, records, path, rounds = state[at]
+        place, rounds = state[at][0], state[at][-1]
         if place == IDLE:
-            if rounds:
-                for version in self._versions:
-                    if version <= max(newest(state[LOG]), state[HEAD][0]):
-                        yield from self._begins(state, at, version)
-        elif place == OLDS:
-            yield self._reads_second(state, at)
-        elif place == READING:
-            yield self._reads(state, at)
-        elif place == CHECKING:
-            yield self._checks(state, at)
-        elif place == LOADING:
-            yield self._loads(state, at)
+            for version in self._versions if rounds else ():
+                if version <= max(newest(state[LOG]), state[HEAD][0]):
+                    yield from self._begins(state, at, version)
         else:
-            named_now = state[HEAD][1]
-            missed = tuple(segment for segment in path if segment not in named_now and segment not in gone)
-            if not missed:
-                yield (
-                    ("fails",),
-                    remembered(state, at, self.start),
-                    "an as-of read fails: a segment that the head names is gone",
-                )
-            elif not self._looks_again:
-                yield ("fails",), remembered(state, at, self.start), self._owed(state, version)
-            else:
-                mine: Local = (*self._first(state, version, done, rounds, (*gone, *missed)),)
-                yield ("leaves out what is gone, and looks again",), remembered(state, at, mine), None
+            yield _STEPS[place](self, state, at)
+
+    def _looks(self, state: State, at: int) -> Step:
+        """A segment is gone: a vacuum came between, and without what it discarded there may be another way."""
+        _, _, version, done, _, _, gone, _, _, path, rounds = state[at]
+        named_now = state[HEAD][1]
+        missed = tuple(segment for segment in path if segment not in named_now and segment not in gone)
+        if not missed:
+            problem = "an as-of read fails: a segment that the head names is gone"
+            return ("fails",), remembered(state, at, self.start), problem
+        if not self._looks_again:
+            return ("fails",), remembered(state, at, self.start), self._owed(state, version)
+        mine = self._first(state, version, done, rounds, (*gone, *missed))
+        return ("leaves out what is gone, and looks again",), remembered(state, at, mine), None
 
     def _begins(self, state: State, at: int, version: int) -> Iterator[Step]:
         done = state[SOURCE][1] if self._resets else 0
-        what = (
-            "begins for version {}: reads the head" if self._head_first else "begins for version {}: reads the old list"
-        )
+        what = "begins for version {}: reads the " + ("head" if self._head_first else "old list")
         mine = self._first(state, version, done, state[at][-1], ())
         yield (what, version), remembered(state, at, mine), None
 
@@ -196,3 +186,12 @@ class Historian(Actor):
             state[LOG][slot - 1] and state[LOG][slot - 1] >> 1 < RESET for slot in range(reached + 1, version + 1)
         )
         return f"an as-of read of version {version} fails, though it is within the history's time" if kept else None
+
+
+_STEPS: dict[int, Callable[[Historian, State, int], Step]] = {
+    OLDS: Historian._reads_second,  # noqa: SLF001 -- its own
+    READING: Historian._reads,  # noqa: SLF001
+    CHECKING: Historian._checks,  # noqa: SLF001
+    LOADING: Historian._loads,  # noqa: SLF001
+    GONE: Historian._looks,  # noqa: SLF001
+}

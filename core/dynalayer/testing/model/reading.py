@@ -103,15 +103,16 @@ class Reader(Actor):
     def _loaded(self, state: State, at: int) -> Step:
         _, _, wanted, head, _, segments, *_, rounds = state[at]
         if missing(state, segments[:1]):
-            mine = (GONE, 0, wanted, head, _UNKNOWN, (), 0, (), rounds)
-            return ("finds a segment gone",), remembered(state, at, mine), None
+            gone = (GONE, 0, wanted, head, _UNKNOWN, (), 0, (), rounds)
+            return ("finds a segment gone",), remembered(state, at, gone), None
         if segments[1:]:
-            mine = (LOADING, 0, wanted, head, _UNKNOWN, segments[1:], 0, (), rounds)
+            mine: Local = (LOADING, 0, wanted, head, _UNKNOWN, segments[1:], 0, (), rounds)
         else:
             mine = (READING, 0, wanted, head, (head[0], head[2], content_of(head[1])), (), head[0] + 1, (), rounds)
         return ("loads a segment",), remembered(state, at, mine), None
 
     def _reads(self, state: State, at: int) -> Step:
+        mine: Local
         place, _, wanted, head, folded, _, slot, records, rounds = state[at]
         log = state[LOG]
         if self.atomic:

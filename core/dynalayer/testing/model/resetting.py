@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dynalayer.testing.model.world import (
     BASE,
@@ -82,28 +82,16 @@ class Resetter(Actor):
         if place == IDLE:
             if not local[12]:
                 yield from self._begins(state, at)
-        elif place in (SCANNING, SCANNED):
-            yield from self._scans(state, at)
-        elif place == NOTING:
-            yield self._notes(state, at, HEADS)
-        elif place == HEADS:
-            yield self._reads_head(state, at)
-        elif place == APPENDING:
-            yield from self._appends(state, at)
-        elif place == READING:
-            yield self._reads(state, at)
-        elif place == WRITING:
-            yield self._writes(state, at)
-        elif place == MOVING:
-            yield from self._moves(state, at)
-        elif place == UNSURE:
-            yield self._is_sure(state, at)
+        elif place in _SEVERAL:
+            yield from _SEVERAL[place](self, state, at)
+        else:
+            yield _ONE[place](self, state, at)
 
     def _begins(self, state: State, at: int) -> Iterator[Step]:
         local = state[at]
         if not self._takeover:
             if self._tail_first:
-                yield self._notes(state, at, SCANNING)
+                yield self._notes(state, at)
             else:
                 yield from self._scans(state, at)
             return
@@ -114,8 +102,9 @@ class Resetter(Actor):
         mine: Local = (HEADS, 0, version, 1, *local[4:])
         yield ("reads the head, and takes items that are older than all events",), remembered(state, at, mine), None
 
-    def _notes(self, state: State, at: int, then: int) -> Step:
+    def _notes(self, state: State, at: int) -> Step:
         local = state[at]
+        then = SCANNING if self._tail_first else HEADS
         tail = max(newest(state[LOG]), state[HEAD][0])
         return ("notes the tail: {}", tail), remembered(state, at, (then, 0, tail, *local[3:])), None
 
@@ -251,3 +240,18 @@ class Resetter(Actor):
 
 def _bits(items: int) -> tuple[int, ...]:
     return tuple(bit for bit in range(1, 10) if items >> bit & 1)
+
+
+_SEVERAL: dict[int, Callable[[Resetter, State, int], Iterator[Step]]] = {
+    SCANNING: Resetter._scans,  # noqa: SLF001 -- its own
+    SCANNED: Resetter._scans,  # noqa: SLF001
+    APPENDING: Resetter._appends,  # noqa: SLF001
+    MOVING: Resetter._moves,  # noqa: SLF001
+}
+_ONE: dict[int, Callable[[Resetter, State, int], Step]] = {
+    NOTING: Resetter._notes,  # noqa: SLF001
+    HEADS: Resetter._reads_head,  # noqa: SLF001
+    READING: Resetter._reads,  # noqa: SLF001
+    WRITING: Resetter._writes,  # noqa: SLF001
+    UNSURE: Resetter._is_sure,  # noqa: SLF001
+}

@@ -102,12 +102,12 @@ def _search(scene: Scene, states: int | None, deadline: Callable[[], bool]) -> F
         following: list[State] = []
         for state in layer:
             for at, actor in actors:
-                for _, reached, problem in actor.steps(state, at):
+                for _, reached, told in actor.steps(state, at):
                     taken += 1
                     after = scene.canonical(reached)
-                    if problem is None and after in before:
+                    if told is None and after in before:
                         continue
-                    problem = problem or wrong(after, resets=scene.resets)
+                    problem = told or wrong(after, resets=scene.resets)
                     if problem is not None:
                         return found(complete=False, problem=Problem(problem, (*_path(before, state), after)))
                     before[after] = state

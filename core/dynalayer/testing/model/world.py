@@ -1,8 +1,8 @@
 """What a partition's world is made of, and what must hold in each state of it.
 
-A state is one flat tuple, so that millions of them fit and are compared quickly: the log, the head, what was told to the
-callers of appends, the store, the list of old segments, what history owes, the source table, and then what each actor
-remembers. Counters that only grow are left out: where a revision is compared, each who has read the head remembers
+A state is one flat tuple, so that millions of them fit and are compared quickly: the log, the head, what was told to
+the callers of appends, the store, the list of old segments, what history owes, the source table, and then what each
+actor remembers. Counters that only grow are left out: where a revision is compared, each who has read the head remembers
 whether it is still the same.
 """
 
@@ -54,7 +54,7 @@ Local = tuple[Any, ...]
 """What an actor remembers: where it is, flags, and the rest."""
 
 Segment = tuple[int, int, tuple[int, ...], int]
-"""From version (`BASE` for a base), to version, the events in it in order, and which of several with the same events."""
+"""From version (`BASE` for a base), to version, its events in order, and which of several with the same events."""
 
 Step = tuple[tuple[Any, ...], State, str | None]
 """What happens (a text and what to put into it), the state after it, and what is wrong with it, if anything is."""
@@ -219,14 +219,13 @@ def is_told(acked: tuple[int, ...], wanted: int, events: tuple[int, ...], *, res
 def wrong(state: State, *, resets: bool) -> str | None:
     """What is wrong with a state: a read that nobody disturbs must give what was acknowledged."""
     log, (version, segments, _), acked = state[LOG], state[HEAD], state[ACKED]
-    store = state[STORE]
-    if store:
+    if state[STORE]:
         gone = missing(state, segments)
         if gone is not None:
             return f"the head names a segment that is gone: {named(gone)}"
-        for segment in state[KEPT]:
-            if segment not in store[0]:
-                return f"an old segment was discarded within the history's time: {named(segment)}"
+        gone = missing(state, state[KEPT])
+        if gone is not None:
+            return f"an old segment was discarded within the history's time: {named(gone)}"
     events = content_of(segments)
     run = log[version:]
     if 0 in run:
@@ -236,10 +235,7 @@ def wrong(state: State, *, resets: bool) -> str | None:
         run = run[:end]
     if run:
         events += tuple(cell >> 1 for cell in run if not resets or cell >> 1 < RESET)
-    wanted = 0
-    for number, told in enumerate(acked, 1):
-        if told > 0:
-            wanted |= 1 << number
+    wanted = sum(1 << number for number, told in enumerate(acked, 1) if told > 0)
     found = is_told(acked, wanted, events, resets=resets)
     if found is None and resets:
         found = _of_reset(state, events)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dynalayer.testing.model.world import ACKED, HEAD, LOG, SOURCE, Actor, Local, State, Step
-from dynalayer.testing.model.world import newest, put, remembered
+from dynalayer.testing.model.world import ACKED, HEAD, LOG, SOURCE, Actor, Local, State, Step, newest, put, remembered
 
 __all__ = ["IDLE", "PLACING", "Writer", "outdated"]
 
@@ -27,8 +26,8 @@ class Writer(Actor):
         source: Write each event's item to the source table first.
     """
 
-    # What a writer remembers: where it is, flags (none), the event at hand, the slot, whether a try may have arrived, event
-    # and slot of one that may still arrive, faults left, the tail of its last append.
+    # What a writer remembers: where it is, flags (none), the event at hand, the slot, whether a try may have arrived,
+    # event and slot of one that may still arrive, faults left, the tail of its last append.
 
     def __init__(
         self,
@@ -104,10 +103,7 @@ class Writer(Actor):
             yield ("finds slot {} taken and looks for the tail anew", slot), remembered(state, at, mine), None
         if faults:
             mine = (PLACING, 0, number, slot, 1, late, faults - 1, last)
-            if cell == 0:
-                lost = put(state, LOG, _filled(log, slot, event), at, mine)
-            else:
-                lost = remembered(state, at, mine)
+            lost = remembered(state, at, mine) if cell else put(state, LOG, _filled(log, slot, event), at, mine)
             yield ("puts event {} into slot {}; the answer is lost", event, slot), lost, None
             if not late:
                 mine = (PLACING, 0, number, slot, 1, event * _SLOTS + slot, faults - 1, last)
