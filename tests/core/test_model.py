@@ -95,7 +95,7 @@ def test_the_engine_follows_the_model_on_walks_at_random(part: str, engines: lis
 
 
 def along(scene: Scene, trace: list[Move]) -> Iterator[Move]:
-    """The steps of a trace that goes wrong without a rule, with the rule: each actor's turn, its step if it is there."""
+    """The steps of a trace that goes wrong without a rule, with the rule: each actor's turn, its step if it has it."""
     state: State = scene.start
     for wanted in trace:
         possible = [move for move in steps_from(scene, state) if move.at == wanted.at]

@@ -302,7 +302,7 @@ def _reset_past(off: Rules, full: bool) -> Scene:
         world,
         off,
         Compactor("compactor", off),
-        Vacuum("vacuum", off, rounds=1 + full),
+        Vacuum("vacuum", off),
         Historian("as-of reader", off, versions=(1, 2, 3) if full else (2,), resets=True),
         resets=True,
         history=True,

@@ -2,8 +2,8 @@
 
 A state is one flat tuple, so that millions of them fit and are compared quickly: the log, the head, what was told to
 the callers of appends, the store, the list of old segments, what history owes, the source table, and then what each
-actor remembers. Counters that only grow are left out: where a revision is compared, each who has read the head remembers
-whether it is still the same.
+actor remembers. Counters that only grow are left out: where a revision is compared, each who has read the head
+remembers whether it is still the same.
 """
 
 from __future__ import annotations
