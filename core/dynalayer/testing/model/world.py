@@ -265,4 +265,4 @@ def named(segment: Segment) -> str:
     """A segment in words."""
     after, through, _, number = segment
     kind = f"base {through}" if after == BASE else f"delta {after}-{through}"
-    return kind + "'" * number
+    return f"{kind}#{number}" if number else kind
