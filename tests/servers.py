@@ -215,6 +215,17 @@ def dynamodb_client(endpoint_url: str, *, read_timeout: float = 30) -> DynamoDBC
     return session().client("dynamodb", endpoint_url=endpoint_url, region_name=REGION, config=config)
 
 
+def share_models() -> None:
+    """Have all sessions of this process share the files that describe AWS's services: each would read them anew.
+
+    A session is one for each log and each adapter that makes a client; the files are constant, and 50 ms each time.
+    """
+    import botocore.loaders  # noqa: PLC0415 -- heavy, and few tests need it
+    import botocore.session  # noqa: PLC0415 -- heavy, and few tests need it
+
+    botocore.session.create_loader = cache(botocore.loaders.create_loader)
+
+
 @contextmanager
 def fresh_table(client: DynamoDBClient) -> Iterator[str]:
     """A table of the event log's shape, under a name that nobody has; deleted at the end."""

@@ -6,8 +6,6 @@ import os
 import random
 import secrets
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import servers
+import warm
 from dynalayer import Event, Item, Layer
 from dynalayer.testing.dynamodb import Faults, FaultyDynamoDB
 
@@ -73,13 +72,12 @@ class Fleet:
     seed: int
     kills: int = 0
     incarnations: Counter[str] = field(default_factory=Counter)
-    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    running: dict[str, warm.Started] = field(default_factory=dict)
 
     def start(self, name: str) -> None:
         incarnation = self.incarnations[name] = self.incarnations[name] + 1
         arguments = [WORKERS[name], str(self.folder), self.world.events, name, str(incarnation), str(self.seed)]
-        with (self.folder / "stderr").open("ab") as errors:
-            self.running[name] = subprocess.Popen([sys.executable, str(PROGRAM), *arguments], stderr=errors)
+        self.running[name] = warm.start(PROGRAM, arguments, errors=self.folder / "stderr")
 
     def reap(self, name: str, *, kill: bool) -> bool:
         """Wait for a process that has died or is killed now; nothing but SIGKILL may have ended it."""
