@@ -10,6 +10,11 @@ pytest_plugins = ["servers", "s3_servers"]
 pytest.register_assert_rewrite("dynalayer.testing")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What may take longest begins first, so that in the end no process waits for another."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show what tests recorded with `record_property`: figures are worth seeing also where all is well."""
     recorded = [

@@ -16,7 +16,8 @@ import pytest
 
 import servers
 import warm
-from program import Program
+from dynalayer.eventlog.dynamodb import connection
+from program import InProcess, Program
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -173,8 +174,12 @@ def test_without_a_region_or_credentials_the_error_says_where_boto3_looks(
     assert "boto3 finds them in its own chain" in refused(run("status", "--events", url, environment=bare))
 
 
-def test_an_endpoint_that_nobody_serves_ends_in_an_error_that_can_be_retried(run: Run, aws_environment: None) -> None:
-    said = refused(run("status", "--events", f"dynamodb://events?endpoint_url=http://127.0.0.1:{servers.free_port()}"))
+def test_an_endpoint_that_nobody_serves_ends_in_an_error_that_can_be_retried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aws_environment: None
+) -> None:
+    monkeypatch.setattr(connection, "PATIENCE", 0.5)  # in this process, so that it can be made impatient
+    url = f"dynamodb://events?endpoint_url=http://127.0.0.1:{servers.free_port()}"
+    said = InProcess(tmp_path).bad("status", "--events", url)
     assert "Could not connect to the endpoint" in said
     assert "trying again can help" in said
 

@@ -247,11 +247,11 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     with closing(servers.dynamodb_client(endpoint)) as client, servers.fresh_table(client) as table:
         quiet = f"dynamodb://{table}?endpoint_url={endpoint}"
         if request.param == "DynamoDB Local":
-            yield World(request.param, quiet, quiet, kills=30, crashes=4, pace=2.0)
+            yield World(request.param, quiet, quiet, kills=30, crashes=4, pace=1.0)
             return
         with FaultyDynamoDB(endpoint, seed=secrets.randbelow(2**32), faults=FAULTS) as proxy:
             faulty = f"dynamodb://{table}?endpoint_url={proxy.url}"
-            yield World(request.param, faulty, quiet, kills=30, crashes=4, pace=2.0, proxy=proxy)
+            yield World(request.param, faulty, quiet, kills=30, crashes=4, pace=1.0, proxy=proxy)
 
 
 @pytest.mark.timeout(400)

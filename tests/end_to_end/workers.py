@@ -64,7 +64,7 @@ class Writer:
         self._random = rng
         self._acknowledged = Lines(folder / f"{name}.acknowledged")
         self._refused = Lines(folder / f"{name}.refused")
-        self._largest = 8 if events.startswith("sqlite") else 40
+        self._largest = 8 if events.startswith("sqlite") else 80
         self._sequence = 0
         self._own: dict[str, dict[str, Item]] = {}
         self._look(PARTITIONS)
