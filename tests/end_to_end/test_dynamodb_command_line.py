@@ -65,7 +65,9 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_a_layer_lives_in_a_table_from_its_making_to_its_vacuum(run: Run, url: str, name: str, tmp_path: Path) -> None:
-    assert good(run("create-table", url, fresh=True)).startswith(f"made table {name}: keys pk and sk, index cursor-index")
+    assert good(run("create-table", url, fresh=True)).startswith(
+        f"made table {name}: keys pk and sk, index cursor-index"
+    )
     assert "nothing was to be done" in good(run("create-table", url))
     events: list[dict[str, Any]] = [
         {"type": "PUT", "item": {"pk": "eu", "sk": f"user-{number}", "state": "active"}} for number in range(20)

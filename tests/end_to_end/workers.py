@@ -147,7 +147,7 @@ class Syncer:
         crashes, self._syncs = Lines(folder / "crashes"), Lines(folder / f"{name}.syncs")
         self._put_off = Lines(folder / "put_off")
         # Where a sync takes long there are few of them, and each dies more often.
-        probability = 0.04 if events.startswith("sqlite") else 0.1
+        probability = 0.06 if events.startswith("sqlite") else 0.15
         crash = Crash(*DEADLY, probability=probability, seed=rng.randrange(2**32), tell=crashes.add)
         self._layer = open_layer(folder, CrashPoints(open_log(events), crash))
         self._random = rng
