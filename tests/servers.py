@@ -80,7 +80,7 @@ def moto_server(aws_environment: None) -> Iterator[str]:
     from werkzeug.test import run_wsgi_app  # noqa: PLC0415 -- heavy, and few tests need it
 
     class KeepsConnections(WSGIRequestHandler):
-        """Werkzeug's handler closes the connection after each request, and a new one costs more than most requests do."""
+        """Werkzeug's own closes the connection after each request, and a new one costs more than most requests do."""
 
         protocol_version = "HTTP/1.1"
         wbufsize = -1  # an answer is sent in one piece: in several, the second waits for the client's receipt

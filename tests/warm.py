@@ -179,18 +179,18 @@ def exactly(control: socket.socket, count: int) -> bytes:
 
 
 def serve(control: socket.socket) -> tuple[list[str], str, dict[str, str], list[int]] | None:
-    """Fork what is asked for. Returns what to become in each fork, and in this process None when nobody asks any more."""
+    """Fork what is asked for. Tells each fork what to become, and this process None when nobody asks any more."""
     died, dies = os.pipe()
-    os.set_blocking(dies, False)  # noqa: FBT003 -- so it is called
+    os.set_blocking(dies, False)
     signal.set_wakeup_fd(dies)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     running: dict[int, int] = {}
     while True:
-        ready, _, _ = select.select([control, died], [], [])
+        ready, _, _ = select.select([control.fileno(), died], [], [])
         if died in ready:
             os.read(died, 4096)
             tell_the_dead(running)
-        if control not in ready:
+        if control.fileno() not in ready:
             continue
         header, descriptors, _, _ = socket.recv_fds(control, HEADER.size, SHARED)
         if not header:

@@ -101,8 +101,9 @@ def test_the_api_gives_gits_tree_at_every_point_then_and_afterwards(
         "events": f"sqlite:///{tmp_path}/events.db",
         "storage": storage,
     }
-    # Reading costs requests here. What only the engine could get wrong, the others find: of the whole, every third tree is
-    # read cold, each tree's past in one of the three ways, which lead to the same segments, and each segment verified once.
+    # Where reading costs requests and there is much to read, every third tree is read cold, each tree's past in one of
+    # the three ways, which lead to the same segments, and each segment verified once: the adapter is asked the same,
+    # and what only the engine could get wrong is found on the others.
     few = replay.name == "whole" and "s3" in storage
     remembered: list[tuple[dict[str, str], dict[str, dict[str, Any]]]] = []
     with Layer(**options) as layer:
