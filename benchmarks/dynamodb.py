@@ -129,7 +129,7 @@ def measure(url: str, folder: Path, table: Table) -> None:
 def main() -> None:
     """Start DynamoDB Local and measure."""
     os.environ.update(servers.ENVIRONMENT)
-    local = Path(os.environ.get("DYNALAYER_DYNAMODB_LOCAL") or Path(sys.prefix) / "dynamodb-local")
+    local = Path(os.environ.get("DYNALAYER_TEST_DYNAMODB_LOCAL") or Path(sys.prefix) / "dynamodb-local")
     with (
         servers.local_server(local) as endpoint,
         closing(servers.dynamodb_client(endpoint)) as client,

@@ -11,7 +11,7 @@ import pytest
 
 from dynalayer.eventlog.sqlite_file import SQLiteFile
 
-pytest_plugins = ["servers", "s3_servers"]
+pytest_plugins = ["servers", "s3_servers", "strangers", "environments"]
 
 # So that the assertions of the kits show the values that they compare.
 pytest.register_assert_rewrite("dynalayer.testing")

@@ -134,15 +134,15 @@ def dynamodb_local(aws_environment: None) -> Iterator[str]:
     """The URL of DynamoDB Local. Without Java a test is skipped; with Java it must be there, and start.
 
     It is a build of 2020: it takes no empty strings and binaries, and 10 actions a transaction where the service takes
-    100. It lies where `DYNALAYER_DYNAMODB_LOCAL` says, or where `make` puts it.
+    100. It lies where `DYNALAYER_TEST_DYNAMODB_LOCAL` says, or where `make` puts it.
     """
     if not has_java():
         pytest.skip("Java is not installed: DynamoDB Local needs it")
-    folder = Path(os.environ.get("DYNALAYER_DYNAMODB_LOCAL") or Path(sys.prefix) / "dynamodb-local")
+    folder = Path(os.environ.get("DYNALAYER_TEST_DYNAMODB_LOCAL") or Path(sys.prefix) / "dynamodb-local")
     if not (folder / "DynamoDBLocal.jar").is_file():
         pytest.fail(
             f"there is no DynamoDBLocal.jar in {folder}: `make dynamodb-local` puts it there, with npm; "
-            "DYNALAYER_DYNAMODB_LOCAL names another folder",
+            "DYNALAYER_TEST_DYNAMODB_LOCAL names another folder",
             pytrace=False,
         )
     with local_server(folder) as url:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Self, overload
+from os import PathLike
+from typing import TYPE_CHECKING, Self, Unpack, overload
 
 from dynalayer import clock as clocks
 from dynalayer.appending import DAY, TTL, Appender, check_ttl
 from dynalayer.asof import At, Historian
 from dynalayer.clock import Clock
+from dynalayer.columnar import Scans
+from dynalayer.config import LayerOptions, Sources
 from dynalayer.costs import Prices, Usage, check_prices
 from dynalayer.errors import ClosedError, InvalidInputError
 from dynalayer.eventlog.base import EventLog
@@ -33,11 +37,8 @@ from dynalayer.vacuuming import Vacuum, VacuumResult
 from dynalayer.values import Item, identifier_text
 from dynalayer.verifying import Verifier, VerifyResult
 
-if TYPE_CHECKING:  # they are needed only by who asks for them
-    from pandas import DataFrame
-    from polars import DataFrame as PolarsFrame
+if TYPE_CHECKING:  # it is needed only by who asks for it
     from pyarrow import RecordBatchReader
-    from pyarrow import Table as ArrowTable
 
 __all__ = ["Layer"]
 
@@ -45,7 +46,7 @@ _MAX_VERSION = 2**63 - 1  # what a log can compare with
 _STRATEGY_LAG = 5.0  # seconds by which a strategy, asked after each set(), may not know what other processes did
 
 
-class Layer:
+class Layer(Scans):
     """Changes to the items of a table, cheap to read whole, none of them lost.
 
     Every change is appended to an event log; `sync()` folds pending events into snapshots that a storage adapter
@@ -140,6 +141,29 @@ class Layer:
         self._explainer = Explainer(self._log, self._storage, snapshots, self._reading)
         self._trigger = Trigger(self._manager, self._observers, self._runs.run)
 
+    @classmethod
+    def from_config(
+        cls, name: str | None = None, *, config: str | PathLike[str] | None = None, **options: Unpack[LayerOptions]
+    ) -> Self:
+        """The layer that files and the environment describe, setting by setting.
+
+        Strongest first: the options given here; the environment (`DYNALAYER_USERS__TTL` before `DYNALAYER_TTL`);
+        `dynalayer.toml`, then `[tool.dynalayer]` of `pyproject.toml`, both of the working directory. Where there is
+        none of these it is the embedded layer of the table `items`.
+
+        Args:
+            name: The layer; left out, the one that `DYNALAYER_LAYER` selects, or the only one.
+            config: The file to read in place of these; left out, the one that `DYNALAYER_CONFIG` names.
+            options: As the constructor's.
+
+        Raises:
+            ConfigurationError: Something is wrong, with its source; there is no such layer, or several and none named.
+            LayerError: As the constructor.
+        """
+        configuration = Sources.read(config).configuration(name, options)
+        with configuration.told():
+            return cls(**configuration.options())
+
     def __repr__(self) -> str:
         return f"Layer(table={self.table!r}, events={self._log.location!r}, storage={self._storage.name!r})"
 
@@ -165,8 +189,9 @@ class Layer:
             raise InvalidInputError(f"set() takes a list of events, not {type(events).__name__}", operation="set")
         with self._observers.running("set"):
             appended = self._appender.append(events)
-        if appended:
-            self._observers.appended(appended)
+            if appended:
+                self._observers.appended(appended)
+        if appended and self._trigger.asks:
             written = dict.fromkeys(event.partition for event in appended)
             with self._observers.running("strategy"):
                 self._trigger.ask(
@@ -194,7 +219,7 @@ class Layer:
             EventLogError: The log failed.
         """
         self._check_open()
-        check_partition(partition)
+        partition = check_partition(partition)
         with self._observers.running("get", partition):
             if at is None:
                 return self._reading.get(partition, in_order=sorted)
@@ -227,33 +252,16 @@ class Layer:
             ConfigurationError: pyarrow is not installed.
             LayerError: As `get`.
         """
+        with self._scanning(partition, columns, filter) as reader:
+            return reader
+
+    @contextmanager
+    def _scanning(self, partition: str, columns: Sequence[str] | None, filter: object) -> Iterator[RecordBatchReader]:
         self._check_open()
-        check_partition(partition)
+        partition = check_partition(partition)
         with self._observers.running("scan", partition):
             scanning = need("dynalayer.scanning", "scan()", packages=("pyarrow",), install="dynalayer[parquet]")
-            scanner = scanning.Scanner(self._log, self._storage, self._reading.items)
-            return scanner.scan(partition, columns, filter)
-
-    def to_arrow(
-        self, partition: str = "", *, columns: Sequence[str] | None = None, filter: object = None
-    ) -> ArrowTable:
-        """All of `scan` as a `pyarrow.Table`."""
-        return self.scan(partition, columns=columns, filter=filter).read_all()
-
-    def to_pandas(
-        self, partition: str = "", *, columns: Sequence[str] | None = None, filter: object = None
-    ) -> DataFrame:
-        """All of `scan` as a `pandas.DataFrame`."""
-        need("pandas", "to_pandas()", packages=("pandas",), install="pandas")
-        return self.to_arrow(partition, columns=columns, filter=filter).to_pandas()
-
-    def to_polars(
-        self, partition: str = "", *, columns: Sequence[str] | None = None, filter: object = None
-    ) -> PolarsFrame:
-        """All of `scan` as a `polars.DataFrame`."""
-        polars = need("polars", "to_polars()", packages=("polars",), install="polars")
-        frame: PolarsFrame = polars.from_arrow(self.to_arrow(partition, columns=columns, filter=filter))
-        return frame
+            yield scanning.Scanner(self._log, self._storage, self._reading.items).scan(partition, columns, filter)
 
     def history(self, partition: str = "", *, id: str | int | None = None, after: int = 0) -> list[Event]:
         """The events of a partition that are still kept: all pending ones, and folded ones for their ttl.
@@ -267,7 +275,7 @@ class Layer:
             Events in order: by version, within a version as they were given.
         """
         self._check_open()
-        check_partition(partition)
+        partition = check_partition(partition)
         if isinstance(after, bool) or not isinstance(after, int):
             raise InvalidInputError(f"after={after!r:.100} is no version")
         identifier = None if id is None else identifier_text(id)
@@ -285,8 +293,9 @@ class Layer:
     def meta(self, partition: str | None = None) -> LayerMeta | PartitionMeta:
         """The layer's counts, or one partition's, from what is stored."""
         self._check_open()
+        partition = None if partition is None else check_partition(partition)
         with self._observers.running("meta", partition):
-            return self._layer_meta() if partition is None else self._partition_meta(check_partition(partition))
+            return self._layer_meta() if partition is None else self._partition_meta(partition)
 
     def sync(self, partition: str | None = None) -> SyncResult:
         """Fold pending events into snapshots.
@@ -329,7 +338,7 @@ class Layer:
             EventLogError: The log failed.
         """
         self._check_open()
-        check_partition(partition)
+        partition = check_partition(partition)
         if isinstance(items, str | bytes | dict) or not isinstance(items, Iterable):
             raise InvalidInputError(
                 f"import_snapshot() takes a list of items, not {type(items).__name__}", operation="import"
@@ -353,8 +362,9 @@ class Layer:
             ConfigurationError: The adapter cannot list its segments.
         """
         self._check_open()
+        partition = None if partition is None else check_partition(partition)
         with self._observers.running("vacuum", partition):
-            return self._vacuum.run(None if partition is None else check_partition(partition), dry_run=dry_run)
+            return self._vacuum.run(partition, dry_run=dry_run)
 
     def verify(self, partition: str | None = None) -> VerifyResult:
         """Read and check every segment and record that is kept; changes nothing.
@@ -363,8 +373,9 @@ class Layer:
             partition: Only this one; left out, all.
         """
         self._check_open()
+        partition = None if partition is None else check_partition(partition)
         with self._observers.running("verify", partition):
-            return self._verifier.run(None if partition is None else check_partition(partition))
+            return self._verifier.run(partition)
 
     def explain(self, partition: str = "", *, prices: Prices | None = None) -> Explanation:
         """What a read, an append and a sync of a partition request and cost, beside a plain Query of its items.
@@ -380,7 +391,7 @@ class Layer:
             LayerError: As `get`.
         """
         self._check_open()
-        check_partition(partition)
+        partition = check_partition(partition)
         prices = check_prices(Prices() if prices is None else prices)
         with self._observers.running("explain", partition):
             return self._explainer.explain(partition, prices)
@@ -402,11 +413,12 @@ class Layer:
         Closing twice is as closing once.
         """
         if not self._closed:
-            self._trigger.close()
-            self._observers.closed()
-            self._closed = True
-            self._runs.wait()
-            self._log.close()
+            with self._observers.running("close"):
+                self._trigger.close()
+                self._observers.closed()
+                self._closed = True
+                self._runs.wait()
+                self._log.close()
 
     def __enter__(self) -> Self:
         return self

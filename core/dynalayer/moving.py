@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 from dynalayer.clock import INITIAL, Clock, from_iso, to_iso
 from dynalayer.errors import EventLogError
 from dynalayer.eventlog.base import EventLog, Head, HeadMove, Record, SegmentRef
+from dynalayer.logs import log_failure
 
 __all__ = ["announce_empty", "give_back", "has_moved", "head_after", "new_moment", "rising"]
-
-logger = logging.getLogger("dynalayer")
 
 
 def new_moment(log: EventLog, clock: Clock) -> int:
@@ -22,12 +20,17 @@ def new_moment(log: EventLog, clock: Clock) -> int:
     return now if last == INITIAL else max(now, from_iso(last) + 1)
 
 
-def rising(moment: int, head: Head) -> int:
+def rising(moment: int, head: Head, *, again: bool = False) -> int:
     """The moment, or a later one, under which a head may move on.
 
     Syncs overlap and clocks differ: cursors rise with the versions all the same.
+
+    Args:
+        moment: The sync's.
+        head: The head.
+        again: Whether that sync has moved the head before, which then has its cursor.
     """
-    if head.cursor in (INITIAL, to_iso(moment)):
+    if head.cursor == INITIAL or (again and head.cursor == to_iso(moment)):
         return moment
     return max(moment, from_iso(head.cursor) + 1)
 
@@ -103,4 +106,5 @@ def give_back(log: EventLog, partition: str, owner: str) -> None:
     try:
         log.release(partition, owner)
     except EventLogError as error:
-        logger.warning("a lease could not be given back; it will run out by itself: %s", error)
+        text = "a lease could not be given back; it will run out by itself: %s"
+        log_failure(text, error, error=error, table=log.table, partition=partition)

@@ -26,6 +26,8 @@ __all__ = [
     "DEFAULT_EVENTS",
     "DEFAULT_STORAGE",
     "StorageOption",
+    "check_event_log",
+    "names_event_log",
     "need_dynamodb",
     "open_adapter",
     "open_event_log",
@@ -40,22 +42,30 @@ StorageOption = str | Mapping[str, object] | Adapter | Wrapper
 
 
 def _sqlite(url: URL, table: str, *, create: bool) -> EventLog:
+    return SQLiteEventLog(_sqlite_path(url), table, create=create)
+
+
+def _sqlite_path(url: URL) -> str:
     url.refuse_options()
     url.refuse_null_byte(what="events")
     if not url.location.startswith("///") or not url.location.strip("/"):
         raise ConfigurationError(
             "events: write sqlite:///relative/path.db or sqlite:////absolute/path.db, with three or four slashes"
         )
-    return SQLiteEventLog(url.location[3:], table, create=create)
+    return url.location[3:]
 
 
 def _memory(url: URL, table: str, *, create: bool) -> EventLog:
-    url.refuse_options()
     if not create:
         raise ConfigurationError("events: memory: is empty when it is opened, so that there is nothing to look at")
+    _check_memory(url)
+    return MemoryEventLog(table)
+
+
+def _check_memory(url: URL) -> None:
+    url.refuse_options()
     if url.location:
         raise ConfigurationError(f"events: memory: takes no path, and got {url.location!r}")
-    return MemoryEventLog(table)
 
 
 def _dynamodb(url: URL, table: str, *, create: bool) -> EventLog:
@@ -80,6 +90,33 @@ def need_dynamodb() -> ModuleType:
 _EVENT_LOGS = {"dynamodb": _dynamodb, "memory": _memory, "sqlite": _sqlite}
 
 
+def _url_of_log(events: str) -> URL:
+    url = URL.parse(events, what="events")
+    if url.scheme not in _EVENT_LOGS:
+        raise ConfigurationError(f"there is no event log {url.scheme!r}; there are: {', '.join(sorted(_EVENT_LOGS))}")
+    return url
+
+
+def names_event_log(url: str) -> bool:
+    """Whether a URL is an event log's by its scheme; else it is a storage adapter's."""
+    return URL.parse(url, what="the argument").scheme in _EVENT_LOGS
+
+
+def check_event_log(events: str) -> None:
+    """Refuse a URL that is no event log's, without opening it.
+
+    Raises:
+        ConfigurationError: What is wrong with it; or a package that its log needs is not installed.
+    """
+    url = _url_of_log(events)
+    if url.scheme == "dynamodb":
+        need_dynamodb().check_url(url)
+    elif url.scheme == "sqlite":
+        _sqlite_path(url)
+    else:
+        _check_memory(url)
+
+
 def open_event_log(events: str | EventLog, table: str, *, create: bool = True) -> EventLog:
     """The event log that a URL names, or the one given.
 
@@ -94,11 +131,7 @@ def open_event_log(events: str | EventLog, table: str, *, create: bool = True) -
     """
     check_table(table)
     if isinstance(events, str):
-        url = URL.parse(events, what="events")
-        if url.scheme not in _EVENT_LOGS:
-            raise ConfigurationError(
-                f"there is no event log {url.scheme!r}; there are: {', '.join(sorted(_EVENT_LOGS))}"
-            )
+        url = _url_of_log(events)
         return _EVENT_LOGS[url.scheme](url, table, create=create)
     if not isinstance(events, EventLog):
         raise ConfigurationError(f"events is a URL or an EventLog, not {type(events).__name__}")
@@ -130,11 +163,6 @@ def open_storage(
     store, distribution = opened[-1]
     adapter = _checked(store, distribution)
     for wrapper, wrapper_distribution in reversed(opened[:-1]):
-        if not isinstance(wrapper, Wrapper):
-            raise ConfigurationError(
-                f"storage: {_label(wrapper)} stands in front of {adapter.name} and cannot wrap it: it has no around(); "
-                "a list ends with the one store"
-            )
         outer = _wrapped(wrapper, adapter, wrapper_distribution)
         # Errors name the store; a wrapper that calls itself otherwise is named with its own distribution.
         if outer.name != adapter.name:
@@ -197,7 +225,14 @@ def _made(factory: Any, spec: Spec, distribution: str, table: str) -> object:
     return spec.make(factory, what=f"wrapper {spec.name!r} of {distribution}", table=table)
 
 
-def _wrapped(wrapper: Wrapper, adapter: Adapter, distribution: str | None) -> Adapter:
+def _wrapped(wrapper: object, adapter: Adapter, distribution: str | None) -> Adapter:
+    if inspect.isclass(wrapper):
+        raise PluginError(f"storage: {wrapper.__name__} is a class; give its object")
+    if not isinstance(wrapper, Wrapper):
+        raise ConfigurationError(
+            f"storage: {_label(wrapper)} stands in front of {adapter.name} and cannot wrap it: it has no around(); "
+            "a list ends with the one store"
+        )
     try:
         outer = wrapper.around(adapter)
     except LayerError:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pluggy
 
 from dynalayer.clock import MICROSECONDS
+from dynalayer.conversion import kind_of
 from dynalayer.errors import ConfigurationError
 from dynalayer.eventlog.base import MAX_LEASE
 from dynalayer.events import ItemFunction
 from dynalayer.pairs import Getter, Setter
-from dynalayer.plugins import FunctionRunner, FunctionStrategy, load_plugin, register
+from dynalayer.plugins import Answer, FunctionRunner, FunctionStrategy, agreed, made, new_manager, register
+from dynalayer.settings import Spec
+from dynalayer.states import LayerMeta, PartitionMeta
 
-__all__ = ["RunnerOption", "StrategyOption", "check_options", "check_pair", "register_plugins"]
+__all__ = [
+    "RunnerOption",
+    "Strategy",
+    "StrategyOption",
+    "check_options",
+    "check_pair",
+    "load_strategy",
+    "register_plugins",
+]
 
 StrategyOption = object
 """A function of the layer's meta, or of that and the partition's; or a plugin with `layer_strategy`, or its name."""
@@ -22,11 +34,8 @@ StrategyOption = object
 RunnerOption = object
 """A function that takes a job and runs it, now or later; or what is or names a plugin with `layer_runner`."""
 
-
-_KINDS = {
-    "sync_strategy": "a function of the layer's meta",
-    "background_runner": "a function that takes a job",
-}
+Strategy = Callable[[LayerMeta, PartitionMeta], Answer]
+"""What asks a strategy of whatever kind."""
 
 
 def check_options(
@@ -93,33 +102,72 @@ def register_plugins(
     """Switch on a layer's plugins, strategies and runner.
 
     Raises:
-        ConfigurationError: One is of the wrong kind.
+        ConfigurationError: One is of the wrong kind, or named twice with the same settings.
         PluginError: One is not installed, cannot be loaded, or does not fit.
     """
-    if isinstance(plugins, str) or not isinstance(plugins, Iterable):
-        raise ConfigurationError(f"plugins is a list of names and objects; write plugins=[{plugins!r:.100}]")
+    if isinstance(plugins, str | Mapping) or not isinstance(plugins, Iterable):
+        shown = repr(plugins) if isinstance(plugins, str) and plugins.replace("-", "").isalnum() else "…"
+        raise ConfigurationError(f"plugins is a list of names and objects; write plugins=[{shown}]")
+    named: list[Spec] = []
     for plugin in plugins:
-        _register(manager, plugin, table, "plugins")
+        _register(manager, plugin, table, "plugins", named)
     strategies = [] if strategy is None else list(strategy) if isinstance(strategy, list | tuple) else [strategy]
     for each in strategies:
-        if callable(each):
-            register(manager, FunctionStrategy(each), f"sync_strategy-{id(each)}")
-        else:
-            _register(manager, each, table, "sync_strategy", "layer_strategy")
-    if callable(runner):
-        register(manager, FunctionRunner(runner), "background_runner")
-    elif runner is not None:
-        _register(manager, runner, table, "background_runner", "layer_runner")
+        _register(manager, each, table, "sync_strategy", named)
+    if runner is not None:
+        _register(manager, runner, table, "background_runner", named)
 
 
-def _register(manager: pluggy.PluginManager, given: object, table: str, what: str, hook: str | None = None) -> None:
-    """Switch on what a spec names, or an object; `hook` is what it must have."""
+def load_strategy(given: StrategyOption, *, table: str) -> Strategy:
+    """What asks one strategy, for strategies that are made of others.
+
+    Of a plugin its strategy alone is asked; its other hooks are not called.
+
+    Args:
+        given: As the layer takes it: a function, a plugin, or a spec.
+        table: The layer's table.
+
+    Returns:
+        A function of the layer's meta and the partition's: True, `"partition"` or False.
+
+    Raises:
+        ConfigurationError: It is no strategy, or a setting is wrong.
+        PluginError: It is not installed, cannot be loaded, or does not fit.
+    """
+    manager = new_manager()
+    _register(manager, given, table, "sync_strategy", [])
+
+    def ask(meta: LayerMeta, partition_meta: PartitionMeta) -> Answer:
+        return agreed(manager.hook.layer_strategy(meta=meta, partition_meta=partition_meta))
+
+    return ask
+
+
+_Wrap = Callable[[Callable[..., object]], object]
+_WANTED: Mapping[str, tuple[str, str, _Wrap]] = {
+    "sync_strategy": ("layer_strategy", "a function of the layer's meta", FunctionStrategy),
+    "background_runner": ("layer_runner", "a function that takes a job", FunctionRunner),
+}
+"""For the options that want one hook: which, what stands for it, and how it does."""
+
+
+def _register(manager: pluggy.PluginManager, given: object, table: str, what: str, named: list[Spec]) -> None:
+    """Switch on what a spec names, an object, or, where the option takes one, a function."""
     plugin, name = given, None
     if isinstance(given, str | Mapping):
-        plugin = load_plugin(given, table=table, what=what)
-        # One plugin may be there several times, with other settings; what they are may be a secret.
-        name = given if isinstance(given, str) else f"{given['use']}-{id(plugin)}"
-    if hook is not None and not hasattr(plugin, hook):
-        shown = name or f"{given!r:.100}"
-        raise ConfigurationError(f"{what} is {_KINDS[what]}, a plugin with {hook} or its name, not {shown}")
-    register(manager, plugin, name)
+        spec = Spec.parse(given, what=what)
+        if spec in named:
+            raise ConfigurationError(f"{what}: {spec.name!r} is named twice with the same settings")
+        named.append(spec)
+        plugin, name = made(spec, table), spec.name  # no more of it: settings may be secrets
+    if what not in _WANTED:
+        register(manager, plugin, name)
+        return
+    hook, function, wrap = _WANTED[what]
+    if hasattr(plugin, hook) and not inspect.isclass(plugin):
+        register(manager, plugin, name, hook=hook)
+    elif callable(plugin) and not inspect.isclass(plugin):
+        register(manager, wrap(plugin), name or what)
+    else:
+        shown = repr(name) if name else f"the class {plugin.__name__}" if inspect.isclass(plugin) else kind_of(plugin)
+        raise ConfigurationError(f"{what} is {function}, a plugin with {hook} or its name, not {shown}")

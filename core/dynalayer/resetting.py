@@ -100,6 +100,12 @@ class Resetter:
             run = self._log.read(partition, above)
             records = contiguous([record for record in run.records if record.version <= version], above)
             missing = above + len(records) + 1 if above + len(records) < version else None
+            if missing is not None and missing <= run.head.version:
+                raise ConflictError(
+                    f"it took so long that event records from {missing} on were folded, and have expired, since it "
+                    "began; do it again",
+                    retryable=True,
+                )
             moved = self._commit(partition, owner, head, items, records) if missing is None else None
             if moved is not None:
                 return ImportResult(len(items), moved.events_total - head.events_total, version, moved.cursor)

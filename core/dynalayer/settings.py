@@ -9,24 +9,26 @@ they are annotated as. An argument `table` is no setting: it is given the layer'
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
-import types
+import re
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from dynalayer.conversion import converted, imported, kind_of
 from dynalayer.errors import ConfigurationError
 from dynalayer.urls import URL
 
 __all__ = ["Spec", "imported", "nearest", "settings_of"]
 
-_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]*")
+_HARMLESS = re.compile(r"[\w ./-]{0,100}")  # what follows a colon or a question mark is a setting, and may be a secret
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Spec:
     """What was written to name a thing.
 
@@ -37,6 +39,9 @@ class Spec:
 
     url: URL
     settings: Mapping[str, object] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Spec({self.name!r})"  # any setting may be a secret
 
     @property
     def name(self) -> str:
@@ -57,6 +62,8 @@ class Spec:
         if isinstance(given, str):
             url = _parsed(given, what)
             return cls(url, dict(url.options))
+        if not isinstance(given, Mapping):
+            raise ConfigurationError(f"{what}: a name or a table of settings is wanted, not {kind_of(given)}")
         beside = dict(given)
         use = beside.pop("use", None)
         if not isinstance(use, str):
@@ -64,9 +71,11 @@ class Spec:
                 f"{what}: a table of settings says under 'use' what they are for, as in {{use = 'retry', attempts = 5}}"
             )
         url = _parsed(use, what)
+        if not all(isinstance(key, str) for key in beside):
+            raise ConfigurationError(f"{what}: {url.name} is given a setting whose name is no text")
         twice = sorted(beside.keys() & url.options.keys())
         if twice:
-            raise ConfigurationError(f"{what}: {url.name} is given its setting {twice[0]!r} twice")
+            raise ConfigurationError(f"{what}: {url.name} is given its setting {twice[0]!r:.100} twice")
         return cls(url, {**url.options, **beside})
 
     def as_url(self, *, what: str) -> URL:
@@ -83,7 +92,7 @@ class Spec:
                 options[key] = str(value)
             else:
                 raise ConfigurationError(
-                    f"{what}: {self.name}: {key} is a text, a number, true or false, not {value!r:.100}"
+                    f"{what}: {self.name}: {key:.100} is a text, a number, true or false, not {kind_of(value)}"
                 )
         return URL(self.url.scheme, self.url.location, options)
 
@@ -91,173 +100,99 @@ class Spec:
         """The object that a class makes with these settings.
 
         Args:
-            factory: The class.
+            factory: The class. One with `**kwargs` takes settings of any name.
             what: What it is and where it is from, for errors: `plugin 'count' of dynalayer 0.1.0`.
             table: The layer's table.
 
         Raises:
             ConfigurationError: A setting is not known (the nearest is told), missing, or of the wrong kind.
         """
-        known = settings_of(factory)
-        given = dict(self.settings)
-        location = self.url.location
-        if location:
-            first = next(iter(known.values()), None)
-            if first is None or first.kind is inspect.Parameter.KEYWORD_ONLY:
-                raise ConfigurationError(f"{what} takes nothing after its name, and got {location!r:.100}")
-            if first.name in given:
-                raise ConfigurationError(f"{what} is given its setting {first.name!r} twice")
-            given[first.name] = location
-        for key in given:
-            if key not in known:
-                raise ConfigurationError(f"{what} has no setting {key!r}{nearest(key, known)}")
+        parameters = _parameters(factory)
+        known = _settings(parameters)
+        others = [each for each in parameters.values() if each.kind is inspect.Parameter.VAR_KEYWORD]
+        given = self._named(known, what)
+        arguments: dict[str, object] = {}
+        for key, value in given.items():
+            if (key not in known and not others) or key == "table":
+                raise ConfigurationError(f"{what} has no setting {key!r:.100}{nearest(key, known)}")
+            arguments[key] = converted(value, known.get(key, *others).annotation, f"{what}: {key:.100}")
         for name, setting in known.items():
             if setting.default is inspect.Parameter.empty and name not in given:
                 raise ConfigurationError(f"{what} needs a setting {name!r}")
-        converted = {key: _converted(value, known[key].annotation, f"{what}: {key}") for key, value in given.items()}
-        if table is not None and "table" in inspect.signature(factory).parameters:
-            converted["table"] = table
-        return factory(**converted)
+        if table is not None and "table" in parameters:
+            arguments["table"] = table
+        return factory(**arguments)
+
+    def _named(self, known: Mapping[str, inspect.Parameter], what: str) -> dict[str, object]:
+        """All settings by name, the first one too."""
+        given = dict(self.settings)
+        if self.url.location:
+            first = next(iter(known.values()), None)
+            if first is None or first.kind is inspect.Parameter.KEYWORD_ONLY:
+                raise ConfigurationError(f"{what} takes nothing after its name")
+            if first.name in given:
+                raise ConfigurationError(f"{what} is given its setting {first.name!r} twice")
+            given[first.name] = self.url.location
+        return given
 
 
 def _parsed(text: str, what: str) -> URL:
-    # A name alone is a URL without a location.
-    return URL.parse(text if ":" in text else f"{text}:", what=what)
+    name = re.split("[:?]", text, maxsplit=1)[0]
+    if not _NAME.fullmatch(name):
+        shown = f"{text!r} is no name" if _HARMLESS.fullmatch(text) else "a text does not begin with a name"
+        raise ConfigurationError(
+            f"{what}: {shown}; write the name of what is installed, and after a colon its settings, as in 'count:100'"
+        )
+    rest = text.removeprefix(name)
+    # A name alone is a URL without a location. In schemes of URLs there is no underscore, in Python's names there is.
+    url = URL.parse(f"{name.replace('_', '-')}{rest if rest.startswith(':') else f':{rest}'}", what=what)
+    return URL(name.lower(), url.location, url.options)
 
 
 def settings_of(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The settings of a class, by name, in order, with what they are annotated as."""
+    """The settings of a class, by name, in order, with what they are annotated as.
+
+    An annotation that cannot be evaluated, since it is there for type checkers alone, stays a text.
+    """
+    return _settings(_parameters(factory))
+
+
+def _settings(parameters: Mapping[str, inspect.Parameter]) -> dict[str, inspect.Parameter]:
+    return {name: each for name, each in parameters.items() if each.kind not in _VARIABLE and name != "table"}
+
+
+def _parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     try:
-        parameters = inspect.signature(factory, eval_str=True).parameters
-    except (NameError, TypeError, ValueError):  # annotations that are there for type checkers alone
         parameters = inspect.signature(factory).parameters
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
-    return {name: each for name, each in parameters.items() if each.kind not in variable and name != "table"}
+    except (TypeError, ValueError):  # some classes that are written in C tell none
+        return {}
+    names = _names(factory)
+    return {name: each.replace(annotation=_evaluated(each.annotation, names)) for name, each in parameters.items()}
+
+
+def _names(factory: Callable[..., Any]) -> dict[str, Any]:
+    """What the names in a class's annotations stand for."""
+    functions = (factory.__init__, factory.__new__) if inspect.isclass(factory) else (factory,)
+    for function in functions:
+        found: dict[str, Any] | None = getattr(inspect.unwrap(function), "__globals__", None)
+        if found is not None:
+            return found
+    return {}
+
+
+def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
+    # One at a time: what one of them names may be imported for type checkers only.
+    try:
+        holder = SimpleNamespace(__annotations__={"setting": annotation})
+        return typing.get_type_hints(holder, names)["setting"]
+    except Exception:  # noqa: BLE001 -- evaluating what somebody wrote can raise anything
+        return annotation
 
 
 def nearest(key: str, known: Iterable[str]) -> str:
     """For an error's end: the nearest right name, or all of them."""
     names = sorted(known)
-    close = difflib.get_close_matches(key, names, n=1)
+    close = difflib.get_close_matches(key[:100], names, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(names) or 'none'}"
-
-
-def imported(path: str, *, what: str) -> Any:
-    """What `module:attribute` names.
-
-    Raises:
-        ConfigurationError: It cannot be imported; the cause says why.
-    """
-    module, colon, attribute = path.partition(":")
-    if not (module and colon and attribute):
-        raise ConfigurationError(f"{what} is {path!r:.100}, and names Python's things as 'module:attribute'")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except Exception as error:
-        raise ConfigurationError(f"{what}: cannot import {path!r:.100}: {type(error).__name__}: {error}") from error
-    return found
-
-
-def _converted(value: object, wanted: Any, what: str) -> object:
-    """A value as what it is annotated as; what has no rule here is passed on for the class to judge.
-
-    Raises:
-        ConfigurationError: It is none.
-    """
-    choices = _choices(wanted)
-    for choice in choices:
-        try:
-            return _as(value, choice, what)
-        except (TypeError, ValueError) as error:
-            if isinstance(error, ConfigurationError):
-                raise
-    told = " or ".join(_told(choice) for choice in choices if choice is not type(None))
-    # What may be a secret is not repeated.
-    raise ConfigurationError(f"{what} is {told}, and got {type(value).__name__} that is none")
-
-
-def _choices(wanted: Any) -> tuple[Any, ...]:
-    if typing.get_origin(wanted) in (typing.Union, types.UnionType):
-        # Text fits last: "5" for int | str is the number.
-        return tuple(sorted(typing.get_args(wanted), key=lambda each: each is str))
-    return (wanted,)
-
-
-def _as(value: object, wanted: Any, what: str) -> object:
-    origin = typing.get_origin(wanted) or wanted
-    if origin is typing.Literal:
-        if value not in typing.get_args(wanted):
-            raise TypeError
-        return value
-    if origin in _SIMPLE:
-        return _SIMPLE[origin](value)
-    if origin is Callable and isinstance(value, str):
-        return imported(value, what=what)
-    if origin in (list, tuple, Sequence):
-        return _list(value, wanted, what)
-    return value
-
-
-def _list(value: object, wanted: Any, what: str) -> list[object]:
-    inner = (*typing.get_args(wanted), object)[0]
-    if isinstance(value, str):
-        value = value.split(";")
-    if not isinstance(value, list | tuple):
-        raise TypeError
-    return [_converted(each, inner, what) for each in value]
-
-
-def _bool(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in _WORDS:
-        return _WORDS[value.lower()]
-    raise TypeError
-
-
-def _int(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TypeError
-    return int(value)
-
-
-def _float(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError
-    return float(value)
-
-
-def _str(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _path(value: object) -> Path:
-    return Path(_str(value)).expanduser()
-
-
-def _none(value: object) -> None:
-    if value is not None:
-        raise TypeError
-
-
-_SIMPLE: dict[Any, Callable[[object], object]] = {
-    bool: _bool,
-    int: _int,
-    float: _float,
-    str: _str,
-    Path: _path,
-    type(None): _none,
-}
-
-
-def _told(wanted: Any) -> str:
-    if typing.get_origin(wanted) is typing.Literal:
-        return " or ".join(repr(each) for each in typing.get_args(wanted))
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
-    return words.get(wanted, getattr(wanted, "__name__", str(wanted)))

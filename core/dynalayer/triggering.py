@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal
 
 import pluggy
 
 from dynalayer.errors import ClosedError
 from dynalayer.forking import Lock, renew_in_child
 from dynalayer.observing import Observers
+from dynalayer.plugins import agreed
 from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
 
 __all__ = ["Trigger"]
@@ -44,6 +44,11 @@ class Trigger:
         """Forget the jobs that wait: a forked child has no part in those of its parent."""
         self._waiting.clear()
 
+    @property
+    def asks(self) -> bool:
+        """Whether there is a strategy to ask."""
+        return not self._closing and bool(self._hook.layer_strategy.get_hookimpls())
+
     def ask(
         self,
         partitions: Iterable[str],
@@ -51,7 +56,7 @@ class Trigger:
         partition_meta: Callable[[str], PartitionMeta],
     ) -> None:
         """Ask the strategies about the partitions just written, and start what they say."""
-        if self._closing or not self._hook.layer_strategy.get_hookimpls():
+        if not self.asks:
             return
         try:
             wanted = self._wanted(partitions, meta, partition_meta)
@@ -71,12 +76,10 @@ class Trigger:
         layer = meta()
         wanted: list[str | None] = []
         for partition in partitions:
-            answers: list[bool | Literal["partition"] | None] = self._hook.layer_strategy(
-                meta=layer, partition_meta=partition_meta(partition)
-            )
-            if any(answer and answer != "partition" for answer in answers):
+            answer = agreed(self._hook.layer_strategy(meta=layer, partition_meta=partition_meta(partition)))
+            if answer is True:
                 return [None]
-            if any(answers):
+            if answer == "partition":
                 wanted.append(partition)
         return wanted
 

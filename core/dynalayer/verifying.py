@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dynalayer.clock import Clock
-from dynalayer.errors import LayerError
+from dynalayer.errors import LayerError, SegmentMissingError
 from dynalayer.eventlog.base import EventLog, Head, Record, Run, SegmentRef
 from dynalayer.snapshots import changes_of
 from dynalayer.storage import Storage
@@ -110,6 +110,10 @@ class Verifier:
                 if self._storage.capabilities.columns:
                     for _ in self._storage.columns(partition, segment, table=self._log.table).batches():
                         pass
+            except SegmentMissingError as error:
+                # Unless a vacuum has discarded it meanwhile, as it may once the history's time is over.
+                if segment in self._segments(partition, self._log.head(partition)):
+                    yield Finding(partition, segment.ref, error.message)
             except LayerError as error:
                 yield Finding(partition, segment.ref, error.message)
 

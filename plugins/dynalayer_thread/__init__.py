@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import deque
@@ -10,13 +11,17 @@ from dynalayer import ClosedError, Job, hookimpl
 
 __all__ = ["ThreadRunner"]
 
+logger = logging.getLogger("dynalayer")
+
 _WAITING = 16  # jobs; one more is run by its caller, who then waits for it: that slows down whoever is too fast
+_PATIENCE = 60.0  # seconds that such a caller waits for his turn: it may be he who keeps the job before from ending
 
 
 class ThreadRunner:
     """Runs jobs one at a time on a thread, which ends when there are none and is drained by the layer's `close()`.
 
-    A job that was taken is run. A forked child has no part in its parent's jobs and starts a thread of its own.
+    A job that was taken is run. Sixteen may wait; one more is run by its caller, in his turn, for which he waits up to
+    a minute. A forked child has no part in its parent's jobs and starts a thread of its own.
     """
 
     name = "thread"
@@ -28,6 +33,7 @@ class ThreadRunner:
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._turn = threading.RLock()  # a job may set, and so lead to another one
         self._jobs: deque[Job] = deque()
         self._thread: threading.Thread | None = None
 
@@ -47,7 +53,7 @@ class ThreadRunner:
                     self._thread = thread
                 self._jobs.append(job)
                 return True
-        job()
+        self._run_one(job, _PATIENCE)
         return True
 
     @hookimpl
@@ -68,4 +74,16 @@ class ThreadRunner:
                     self._thread = None
                     return
                 job = self._jobs.popleft()
+            try:
+                self._run_one(job, -1)
+            except BaseException:  # a job that raises, which none should, must not take with it those that wait
+                logger.exception("a job of the background runner raised")
+
+    def _run_one(self, job: Job, patience: float) -> None:
+        turn = self._turn  # in a child that the job forks the runner has another
+        mine = turn.acquire(timeout=patience)
+        try:
             job()
+        finally:
+            if mine:
+                turn.release()

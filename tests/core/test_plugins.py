@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dynalayer import (
     URL,
@@ -24,6 +27,7 @@ from dynalayer import (
     Item,
     Job,
     Layer,
+    LayerError,
     LayerMeta,
     MemoryEventLog,
     PartitionMeta,
@@ -40,6 +44,8 @@ from dynalayer import (
 from dynalayer.plugins import ADAPTERS, PLUGINS, Installed, installed, load
 from dynalayer.wrapping import WrappedAdapter
 from dynalayer_thread import ThreadRunner
+from strangers import Install
+from strategies import texts
 
 PARTS = ("name", "capabilities", "layer_setter", "layer_getter", "layer_discard", "layer_list")
 
@@ -176,41 +182,6 @@ def build() -> Iterator[Callable[..., Layer]]:
         layer.close()
 
 
-Install = Callable[..., str]
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Installs a stranger's distribution of one module, the way pip leaves one behind; uninstalls it in the end."""
-    site = tmp_path / "site"
-    site.mkdir()
-    monkeypatch.syspath_prepend(site)
-    modules: list[str] = []
-
-    def installed_now(
-        distribution: str, source: str, *, requires: Sequence[str] = (), **entry_points: dict[str, str]
-    ) -> str:
-        module = f"{distribution.replace('-', '_')}_of_{tmp_path.name}".replace("[", "_").replace("]", "_")
-        modules.append(module)
-        (site / f"{module}.py").write_text(textwrap.dedent(source))
-        info = site / f"{distribution.replace('-', '_')}-1.2.dist-info"
-        info.mkdir()
-        metadata = [f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2"]
-        metadata += [f"Requires-Dist: {requirement}" for requirement in requires]
-        (info / "METADATA").write_text("\n".join(metadata) + "\n")
-        lines = []
-        for kind, names in entry_points.items():
-            lines.append(f"[dynalayer.{kind}]")
-            lines += [f"{name} = {module}:{attribute}" for name, attribute in names.items()]
-        (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
-        importlib.invalidate_caches()
-        return module
-
-    yield installed_now
-    for module in modules:
-        sys.modules.pop(module, None)
-
-
 SHELF = """
     from dynalayer import Capabilities, SegmentMissingError, hookimpl
 
@@ -320,6 +291,39 @@ def test_what_is_installed_is_listed_without_importing_it(install: Install) -> N
     assert module not in sys.modules
 
 
+@pytest.mark.parametrize(
+    ("metadata", "points", "shown"),
+    [
+        (b"Name: bad\nVersion: 1\n", b"[dynalayer.adapters]\nno equals sign\n", ("bad", "bad 1")),
+        (b"Name: bad\nVersion: 1\n", b"[dynalayer.adapters]\nbad = !!!\n", ("bad", "bad 1")),
+        (b"\xff", b"[dynalayer.adapters]\nbad = \xff:X\n", ("?", "a distribution whose metadata cannot be read")),
+        (None, b"[dynalayer.adapters]\nbad = bad:X\n", ("bad", "a distribution whose metadata cannot be read")),
+        (b"Name: bad\nVersion: 1\n", b"[somebody.else]\nno equals sign\n", None),
+    ],
+)
+def test_a_distribution_with_bad_metadata_harms_nobody_and_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    metadata: bytes | None,
+    points: bytes,
+    shown: tuple[str, str] | None,
+) -> None:
+    info = tmp_path / "bad-1.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_bytes(points)
+    if metadata is not None:
+        (info / "METADATA").write_bytes(metadata)
+    before = {(each.name, each.distribution) for each in installed(ADAPTERS)}
+    monkeypatch.syspath_prepend(tmp_path)
+    after = {(each.name, each.distribution) for each in installed(ADAPTERS)}
+    assert after - before == ({shown} if shown else set())
+    assert before <= after
+    assert load(ADAPTERS, "local").distribution.startswith("dynalayer ")
+    if shown:
+        with pytest.raises(PluginLoadError, match=f"{shown[1]} cannot be"):
+            load(ADAPTERS, shown[0])
+
+
 def test_an_adapter_is_imported_only_when_it_is_asked_for(build: Callable[..., Layer], install: Install) -> None:
     module = install("stranger-shelf", SHELF, adapters={"shelf": "Shelf"}, plugins={"shelfish": "Shelf"})
     build(storage="local:never-written", plugins=["thread"])
@@ -384,6 +388,14 @@ def test_of_several_extras_that_bring_a_missing_module_the_one_is_told_that_the_
     )
     with pytest.raises(PluginLoadError, match=r"pip install 'stranger-shelf\[shelf\]'"):
         build(storage="shelf-oak:x")
+
+
+def test_a_missing_module_of_another_name_is_told_with_the_extra_that_the_plugin_is_named_after(
+    build: Callable[..., Layer], install: Install
+) -> None:
+    install("stranger-shelf", "import no_such_oak", requires=["oak-api; extra == 'shelf'"], adapters={"shelf": "Shelf"})
+    with pytest.raises(PluginLoadError, match=r"pip install 'stranger-shelf\[shelf\]'"):
+        build(storage="shelf:x")
 
 
 def test_a_missing_module_that_no_extra_brings_is_named(build: Callable[..., Layer], install: Install) -> None:
@@ -657,6 +669,246 @@ def test_a_ref_that_is_none_is_an_error_of_the_adapter_and_all_stays_pending(
         layer.sync()
     assert caught.value.adapter == "shelf"
     assert layer.meta().unsynced_total == 1
+
+
+# Specs: names with settings
+
+SETTINGS = """
+    from typing import Literal
+
+    from dynalayer import WrappedAdapter, hookimpl
+
+    MADE = []
+
+    class Watching:
+        def __init__(self, size: int = 1, *, key: str = "", table: str) -> None:
+            if size < 1:
+                raise ValueError("nothing to watch")
+            MADE.append((size, key, table))
+
+        @hookimpl
+        def layer_appended(self): ...
+
+        def layer_runner(self, job): ...
+
+    class Idle:
+        def __init__(self, key: str) -> None: ...
+
+    class Often:
+        def __init__(self, limit: int, say: Literal["partition", "all"] = "all") -> None:
+            self.limit, self.say = limit, say
+
+        @hookimpl
+        def layer_strategy(self, meta):
+            return meta.unsynced_total >= self.limit and self.say
+
+    def always(meta):
+        return True
+
+    class Wrap:
+        def __init__(self, times: int, key: str = "", *, table: str) -> None:
+            MADE.append((times, key, table))
+
+        def around(self, inner):
+            return WrappedAdapter(inner)
+"""
+
+SECRET = "wJalrXUtnFEMI"  # noqa: S105 -- it is looked for in errors
+
+
+@pytest.fixture
+def stranger(install: Install) -> Any:
+    """The module of a stranger's plugins that have settings."""
+    plugins = {"watch": "Watching", "Idle": "Idle", "of_ten": "Often", "always": "always", "here": "always"}
+    module = install("stranger", SETTINGS, plugins=plugins, adapters={"wrap": "Wrap"})
+    return importlib.import_module(module)
+
+
+def test_a_plugin_is_named_with_its_settings(build: Callable[..., Layer], stranger: Any) -> None:
+    build(plugins=["watch", "watch:2", "watch?key=a", {"use": "watch:3", "key": "b"}, {"use": "watch", "size": 4}])
+    assert stranger.MADE == [(1, "", "users"), (2, "", "users"), (1, "a", "users"), (3, "b", "users"), (4, "", "users")]
+
+
+def test_neither_case_nor_an_underscore_keeps_a_plugin_from_being_found(
+    build: Callable[..., Layer], stranger: Any
+) -> None:
+    build(plugins=["WATCH:2", "of_ten:5"])
+    with pytest.raises(PluginError, match="plugin 'idle' marks no method with hookimpl"):
+        build(plugins=["Idle:x"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"plugins": ["watch", "watch"]},
+        {"plugins": ["watch", "watch:"]},
+        {"plugins": ["watch:2", {"use": "watch:2"}]},
+        {"sync_strategy": ["of_ten:5", {"use": "of_ten:5"}]},
+        {"plugins": ["of_ten:5"], "sync_strategy": "of_ten:5"},
+        {"plugins": ["thread"], "background_runner": "thread"},
+    ],
+    ids=range(6),
+)
+def test_what_is_named_twice_with_the_same_settings_is_refused(
+    build: Callable[..., Layer], stranger: Any, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigurationError, match="is named twice with the same settings"):
+        build(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"plugins": ["watch:x"]}, "plugin 'watch' of stranger 1.2: size is a whole number, and was given a text"),
+        ({"plugins": ["watch?keys=x"]}, "plugin 'watch' of stranger 1.2 has no setting 'keys'; did you mean 'key'?"),
+        ({"plugins": [{"use": "watch", "table": "x"}]}, "plugin 'watch' of stranger 1.2 has no setting 'table'"),
+        ({"plugins": ["watch:0"]}, "plugin 'watch' of stranger 1.2 could not be made: ValueError: nothing to watch"),
+        ({"plugins": [{"size": 5}]}, "plugins: a table of settings says under 'use'"),
+        ({"plugins": {"use": "watch"}}, "plugins is a list of names and objects"),
+        ({"plugins": None}, "plugins is a list of names and objects"),
+        ({"plugins": [""]}, "plugins: '' is no name"),
+        ({"plugins": ["always:5"]}, "plugin 'always' of stranger 1.2 takes no settings"),
+        ({"plugins": [{"use": "always", "a": 1}]}, "plugin 'always' of stranger 1.2 takes no settings"),
+        ({"plugins": ["nosuch:5"]}, "there is no plugin 'nosuch'"),
+        ({"sync_strategy": "of_ten"}, "plugin 'of_ten' of stranger 1.2 needs a setting 'limit'"),
+        ({"sync_strategy": "of_ten:5?say=some"}, "say is 'partition' or 'all', and was given a text"),
+        ({"sync_strategy": "watch:5"}, "sync_strategy is a function of the layer's meta, .* not 'watch'"),
+        ({"sync_strategy": {"limit": 5}}, "sync_strategy: a table of settings says under 'use'"),
+        ({"sync_strategy": ["of_ten:5", 5]}, "sync_strategy is a function of the layer's meta, .* not 5"),
+        ({"sync_strategy": [["of_ten:5"]]}, "sync_strategy is a function of the layer's meta, .* not a list"),
+        ({"sync_strategy": ""}, "sync_strategy: '' is no name"),
+        ({"background_runner": "of_ten:5"}, "background_runner is a function that takes a job, .* not 'of_ten'"),
+        ({"background_runner": "watch"}, "plugin 'watch' marks no method layer_runner with hookimpl"),
+        ({"background_runner": "thread:5"}, "plugin 'thread' of dynalayer .* takes nothing after its name"),
+        ({"background_runner": {"use": "thread", "jobs": 5}}, "plugin 'thread' of .* has no setting 'jobs'"),
+        ({"background_runner": ["thread"]}, "background_runner is a function that takes a job, .* not a list"),
+        ({"storage": ["wrap", "local:x"]}, "wrapper 'wrap' of stranger 1.2 needs a setting 'times'"),
+        ({"storage": ["wrap:x", "local:x"]}, "wrapper 'wrap' of stranger 1.2: times is a whole number"),
+        ({"storage": ["wrap:1?kay=x", "local:x"]}, "has no setting 'kay'; did you mean 'key'?"),
+        ({"storage": [{"times": 1}, "local:x"]}, "storage: a table of settings says under 'use'"),
+        ({"storage": ["", "local:x"]}, "storage: '' is no name"),
+        ({"storage": ["wrap:1", ""]}, "storage='' is no URL"),
+        ({"storage": ["wrap:1", "x"]}, "storage='x' is no URL"),
+        ({"storage": ["wrap:1"]}, "wrap.* is a wrapper, and a list of storage ends with the store|Wrap is no adapter"),
+        ({"storage": {"use": "wrap:1"}}, "a list of storage ends with the store"),
+        ({"storage": ["local:x", "local:y"]}, r"stands in front of local and cannot wrap it: it has no around\(\)"),
+        ({"storage": {"use": "local:x", "colour": "red"}}, "knows no option 'colour'"),
+        ({"storage": {"use": "local:x", "colour": ["red"]}}, "colour is a text, a number, true or false, not a list"),
+    ],
+    ids=range(35),
+)
+def test_a_wrong_spec_is_refused_where_it_is_wrong(
+    build: Callable[..., Layer], stranger: Any, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises((ConfigurationError, PluginError), match=words):
+        build(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"plugins": f"watch:{SECRET}"},
+        {"plugins": [f"watch:{SECRET}"]},
+        {"plugins": [f"Idle:{SECRET}"]},
+        {"plugins": [f"thread:{SECRET}"]},
+        {"plugins": [f"always:{SECRET}"]},
+        {"plugins": [{"use": "watch", "size": SECRET}]},
+        {"plugins": [{"use": f"Idle:{SECRET}"}]},
+        {"plugins": [{"use": "watch", "key": SECRET}] * 2},
+        {"plugins": [{"key": SECRET}]},
+        {"sync_strategy": f"watch?key={SECRET}"},
+        {"sync_strategy": {"use": "watch", "key": SECRET}},
+        {"sync_strategy": [[SECRET]]},
+        {"background_runner": {"use": "watch", "key": SECRET}},
+        {"storage": [f"wrap:{SECRET}", "local:x"]},
+        {"storage": [{"use": "wrap:1", "key": [SECRET]}, "local:x"]},
+        {"storage": [{"use": "wrap:1", "key": SECRET}]},
+        {"storage": {"use": "local:x", "key": SECRET}},
+        {"storage": {"use": "local:x", "key": {"a": SECRET}}},
+    ],
+    ids=range(18),
+)
+def test_no_setting_stands_in_the_error_about_it(
+    build: Callable[..., Layer], stranger: Any, options: dict[str, Any]
+) -> None:
+    with pytest.raises((ConfigurationError, PluginError)) as caught:
+        build(**options)
+    assert SECRET not in str(caught.value)
+
+
+def test_wrappers_are_named_with_their_settings(
+    build: Callable[..., Layer], stranger: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    layer = build(storage=["wrap:1", {"use": "wrap", "times": 2, "key": "k"}, {"use": "local:snapshots"}])
+    assert stranger.MADE == [(1, "", "users"), (2, "k", "users")]
+    layer.set([put()])
+    assert layer.sync().count == 1
+    assert (tmp_path / "snapshots" / "users").is_dir()
+
+
+def test_strategies_and_a_strangers_function_are_named_with_their_settings(
+    build: Callable[..., Layer], stranger: Any
+) -> None:
+    layer = build(sync_strategy=[{"use": "of_ten", "limit": 3}, "of_ten:2?say=partition"])
+    layer.set([put()])
+    layer.set([put("us"), put("us", "b")])
+    assert layer.meta().unsynced_total == 0
+    layer.set([put()])
+    layer.set([put("us")])
+    assert (layer.meta("eu").unsynced_total, layer.meta("us").unsynced_total) == (1, 0)
+    always = build(sync_strategy=["always", "here"])
+    always.set([put()])
+    assert always.meta().unsynced_total == 0
+
+
+def test_two_objects_of_one_class_may_be_strategies_and_a_hook_goes_before_a_call(build: Callable[..., Layer]) -> None:
+    class Asked:
+        name = "asked"
+
+        def __init__(self) -> None:
+            self.times = 0
+
+        def __call__(self, meta: LayerMeta) -> bool:
+            raise AssertionError
+
+        @hookimpl
+        def layer_strategy(self) -> None:
+            self.times += 1
+
+    first, second = Asked(), Asked()
+    build(sync_strategy=[first, second]).set([put()])
+    assert (first.times, second.times) == (1, 1)
+    with pytest.raises(PluginError, match="plugin 'asked' is given twice"):
+        build(sync_strategy=[first, first])
+
+
+def test_a_class_in_place_of_its_object_is_told_so(build: Callable[..., Layer], stranger: Any) -> None:
+    with pytest.raises(ConfigurationError, match="not the class Often"):
+        build(sync_strategy=stranger.Often)
+    with pytest.raises(ConfigurationError, match="not the class ThreadRunner"):
+        build(background_runner=ThreadRunner)
+    with pytest.raises(PluginError, match="storage: Wrap is a class; give its object"):
+        build(storage=[stranger.Wrap, Shelf()])
+
+
+@given(
+    st.sampled_from(["plugins", "sync_strategy", "background_runner", "storage"]),
+    st.sampled_from(["", "watch", "Idle", "of_ten", "always", "thread", "wrap", "nosuch", "local"]),
+    st.lists(
+        st.one_of(st.sampled_from([*":?&=;%1", "key", "size", "limit", "~", "//"]), texts(max_size=2)), max_size=6
+    ),
+)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_text_in_place_of_a_spec_works_or_is_a_layer_error(
+    stranger: Any, option: str, name: str, pieces: list[str]
+) -> None:
+    text = name + "".join(pieces)
+    given: dict[str, Any] = {"storage": Shelf(), option: text if option == "background_runner" else [text]}
+    if option == "storage":
+        given["storage"] = [text, Shelf()]
+    with contextlib.suppress(LayerError):
+        Layer(table="users", get_item_unique_identifier="sk", events="memory:", **given).close()
 
 
 # Stacks
@@ -1247,26 +1499,6 @@ def test_the_thread_runner_runs_jobs_one_at_a_time_and_in_order() -> None:
         assert runner.layer_runner(job(number)) is True
     runner.layer_closed()
     assert done == list(range(10))
-
-
-def test_a_caller_who_is_too_fast_runs_a_job_himself() -> None:
-    runner = ThreadRunner()
-    gate = threading.Event()
-    ran_by: list[int] = []
-
-    def wait() -> None:
-        gate.wait(PATIENCE)
-
-    runner.layer_runner(wait)
-    for _ in range(100):
-        if threading.get_ident() in ran_by:
-            break
-        runner.layer_runner(lambda: ran_by.append(threading.get_ident()))
-    queued = len(ran_by)
-    gate.set()
-    runner.layer_closed()
-    assert queued == 1
-    assert len(set(ran_by)) == 2
 
 
 def test_a_closed_thread_runner_takes_no_job_and_closes_again() -> None:

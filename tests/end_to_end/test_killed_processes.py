@@ -258,8 +258,8 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 def test_no_event_is_lost_or_doubled_when_writers_and_syncers_are_killed_at_random(
     world: World, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    seed = int(os.environ.get("DYNALAYER_KILL_SEED", secrets.randbelow(2**32)))
-    record_property(f"kill test on {world.name}", f"DYNALAYER_KILL_SEED={seed}")
+    seed = int(os.environ.get("DYNALAYER_TEST_KILL_SEED", secrets.randbelow(2**32)))
+    record_property(f"kill test on {world.name}", f"DYNALAYER_TEST_KILL_SEED={seed}")
     begun = time.monotonic()
     with fleet_of(tmp_path, world, seed) as fleet:
         run_until_enough(fleet)

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from dynalayer import ClosedError
+import dynalayer_thread
+from dynalayer import ClosedError, Job
 from dynalayer_thread import ThreadRunner
 
 
@@ -29,22 +31,90 @@ def test_jobs_run_one_at_a_time_in_order_and_close_waits_for_them() -> None:
     assert ran == list(range(10))
 
 
-def test_a_job_that_does_not_fit_any_more_is_run_by_its_caller() -> None:
-    runner, gate, ran = ThreadRunner(), threading.Event(), list[str]()
-    entered = threading.Event()
+class Full:
+    """A runner whose thread is at a job that waits to be let through, and that has as many more as it takes."""
 
-    def first() -> None:
-        entered.set()
-        gate.wait(30)
+    def __init__(self) -> None:
+        self.runner, self.gate, self.running = ThreadRunner(), threading.Event(), threading.Lock()
+        self.ran: list[str] = []
+        entered = threading.Event()
 
-    runner.layer_runner(first)
-    assert entered.wait(30)
-    for _ in range(17):
-        runner.layer_runner(lambda: ran.append(threading.current_thread().name))
-    assert ran == [threading.current_thread().name]
+        def first() -> None:
+            entered.set()
+            assert self.gate.wait(30)
+
+        self.runner.layer_runner(partial(self._alone, first))
+        assert entered.wait(30)
+        for _ in range(16):
+            self.runner.layer_runner(self.job)
+        assert self.ran == []
+
+    def job(self) -> None:
+        self._alone(lambda: self.ran.append(threading.current_thread().name))
+
+    def _alone(self, job: Job) -> None:
+        alone = self.running.acquire(blocking=False)
+        job()
+        if alone:
+            self.running.release()
+        else:
+            self.ran.append("beside another")
+
+
+@pytest.fixture
+def full() -> Iterator[Full]:
+    full = Full()
+    yield full
+    full.gate.set()
+    full.runner.layer_closed()
+
+
+def test_a_job_that_does_not_fit_any_more_is_run_by_its_caller_in_his_turn(full: Full) -> None:
+    caller = threading.Thread(target=full.runner.layer_runner, args=(full.job,), name="caller")
+    caller.start()
+    caller.join(0.2)
+    assert (caller.is_alive(), full.ran) == (True, [])
+    full.gate.set()
+    caller.join(30)
+    full.runner.layer_closed()
+    assert sorted(full.ran) == ["caller", *["dynalayer-sync"] * 16]
+
+
+def test_a_caller_whose_turn_never_comes_runs_his_job_in_the_end(full: Full, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dynalayer_thread, "_PATIENCE", 0.01)
+    full.runner.layer_runner(full.job)
+    assert full.ran == [threading.current_thread().name, "beside another"]
+
+
+def test_a_job_may_lead_to_more_jobs_than_fit() -> None:
+    runner, ran, handed = ThreadRunner(), list[int](), threading.Event()
+
+    def job() -> None:
+        for number in range(20):
+            runner.layer_runner(partial(ran.append, number))
+        handed.set()
+
+    runner.layer_runner(job)
+    assert handed.wait(30)
+    runner.layer_closed()
+    assert sorted(ran) == list(range(20))
+
+
+@pytest.mark.parametrize("error", [OSError("full"), SystemExit(3)], ids=["an error", "an exit"])
+def test_a_job_that_raises_takes_none_with_it_that_waits(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner, gate, ran = ThreadRunner(), threading.Event(), list[int]()
+
+    def job() -> None:
+        assert gate.wait(30)
+        raise error
+
+    runner.layer_runner(job)
+    runner.layer_runner(lambda: ran.append(1))
     gate.set()
     runner.layer_closed()
-    assert len(ran) == 17
+    assert (ran, caplog.messages) == ([1], ["a job of the background runner raised"])
 
 
 def test_a_job_that_comes_after_the_close_is_refused_not_dropped() -> None:

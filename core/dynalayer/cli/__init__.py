@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import click
 
+from dynalayer.cli.configured import config
+from dynalayer.cli.conformance import conformance
 from dynalayer.cli.demo import demo
+from dynalayer.cli.doctor import doctor
 from dynalayer.cli.exporting import export
+from dynalayer.cli.installed import plugins
 from dynalayer.cli.looking import explain, get, history, status
+from dynalayer.cli.new_adapter import new_adapter
 from dynalayer.cli.taking import import_events
 from dynalayer.cli.taking_over import import_snapshot
 from dynalayer.cli.upkeep import create_table, sync, vacuum, verify
@@ -19,7 +24,9 @@ __all__ = ["main"]
 def main() -> None:
     """Changes in, true reads out: an event log and snapshots of a table's partitions.
 
-    Every command works on one layer: the --table's events in --events and its snapshots in --storage.
+    A command works on one layer: the --table's events in --events and its snapshots in --storage. What is not given
+    comes from the environment (DYNALAYER_EVENTS …), from dynalayer.toml, or from [tool.dynalayer] in pyproject.toml,
+    both of the working directory; "dynalayer config" shows what is in force.
     """
 
 
@@ -35,6 +42,11 @@ for command in (
     verify,
     vacuum,
     create_table,
+    new_adapter,
+    config,
+    plugins,
+    doctor,
+    conformance,
     demo,
 ):
     main.add_command(command)

@@ -11,7 +11,7 @@ from typing import IO
 
 import click
 
-from dynalayer.cli.options import layer_options, opened
+from dynalayer.cli.options import Chosen, layer_options, opened
 from dynalayer.durable import DurableFiles, file_failure
 from dynalayer.errors import InvalidInputError
 from dynalayer.layer import Layer
@@ -30,9 +30,7 @@ _FORMATS = ("csv", "jsonl", "parquet")
 @click.option("--format", "form", type=click.Choice(_FORMATS), help="[default: by the ending of FILE]")
 @click.option("--output", default="-", show_default=True, metavar="FILE", help="Where to; - is standard output.")
 @click.option("--columns", metavar="A,B", help="Only these attributes. [default: all]")
-def export(
-    partition: str, table: str, events: str, storage: str, form: str | None, output: str, columns: str | None
-) -> None:
+def export(partition: str, chosen: Chosen, form: str | None, output: str, columns: str | None) -> None:
     """Write the items of a PARTITION as they are now, for other programs: CSV, JSON Lines or Parquet.
 
     A FILE is written whole or not at all. CSV and Parquet, in no order, have a column an attribute, which needs
@@ -45,7 +43,7 @@ def export(
             f"--output {output} does not tell the format by its ending; add --format {', '.join(_FORMATS)}"
         )
     wanted = None if columns is None else columns.split(",")
-    with opened(table, events, storage) as layer, _target(output) as file:
+    with opened(chosen) as layer, _target(output) as file:
         count = _write(layer, partition, form, wanted, file)
     if output != "-":
         click.echo(f"{counted(count, 'item')} written to {output}")

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from dynalayer.cli.options import event_line, item_line, layer_options, opened, print_json, shown
+from dynalayer.cli.options import Chosen, event_line, item_line, layer_options, opened, print_json, print_table, shown
 from dynalayer.costs import Prices, Usage
 from dynalayer.states import PartitionMeta
 from dynalayer.wording import counted
@@ -38,9 +38,7 @@ def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 @click.option("--at-cursor", help="As the sync with this cursor left it.")
 def get(
     partition: str,
-    table: str,
-    events: str,
-    storage: str,
+    chosen: Chosen,
     at_version: int | None,
     at_moment: datetime | None,
     at_cursor: str | None,
@@ -49,7 +47,7 @@ def get(
     given = [at for at in (at_version, at_moment, at_cursor) if at is not None]
     if len(given) > 1:
         raise click.UsageError("--at-version, --at-moment and --at-cursor exclude each other")
-    with opened(table, events, storage) as layer:
+    with opened(chosen) as layer:
         for item in layer.get(partition, at=given[0] if given else None):
             click.echo(item_line(item), nl=False)
 
@@ -59,9 +57,9 @@ def get(
 @layer_options
 @click.option("--id", "identifier", help="Only this item's.")
 @click.option("--after", default=0, show_default=True, type=click.IntRange(0), help="Only above this version.")
-def history(partition: str, table: str, events: str, storage: str, identifier: str | None, after: int) -> None:
+def history(partition: str, chosen: Chosen, identifier: str | None, after: int) -> None:
     """Print the events of a PARTITION that are still kept, in order, as JSON Lines."""
-    with opened(table, events, storage) as layer:
+    with opened(chosen) as layer:
         for event in layer.history(partition, id=identifier, after=after):
             click.echo(event_line(event), nl=False)
 
@@ -70,9 +68,9 @@ def history(partition: str, table: str, events: str, storage: str, identifier: s
 @click.argument("partition", required=False)
 @layer_options
 @click.option("--json", "as_json", is_flag=True, help="The counts alone, as JSON.")
-def status(partition: str | None, table: str, events: str, storage: str, *, as_json: bool) -> None:
+def status(partition: str | None, chosen: Chosen, *, as_json: bool) -> None:
     """Show the counts of the layer and its partitions, or of one PARTITION."""
-    with opened(table, events, storage) as layer:
+    with opened(chosen) as layer:
         if as_json:
             print_json(layer.meta() if partition is None else layer.meta(partition))
             return
@@ -103,12 +101,12 @@ def _units(usage: Usage) -> str:
 @layer_options
 @click.option("--prices", "price_table", metavar="FILE", help="A TOML file of prices, in place of those built in.")
 @click.option("--json", "as_json", is_flag=True, help="All of it as JSON.")
-def explain(partition: str, table: str, events: str, storage: str, price_table: str | None, *, as_json: bool) -> None:
+def explain(partition: str, chosen: Chosen, price_table: str | None, *, as_json: bool) -> None:
     """Tell what a read, an append and a sync of a PARTITION request, and what that costs.
 
     Beside them stands a plain Query of the same items. The partition is read for it.
     """
-    with opened(table, events, storage) as layer:
+    with opened(chosen) as layer:
         prices = Prices() if price_table is None else Prices.from_toml(price_table)
         explained = layer.explain(partition, prices=prices)
     if as_json:
@@ -155,8 +153,4 @@ def show_status(partitions: list[PartitionMeta]) -> None:
         )
         for meta in partitions
     ]
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    for row in (head, *rows):
-        name, *numbers, cursor = row
-        cells = [number.rjust(width) for number, width in zip(numbers, widths[1:-1], strict=True)]
-        click.echo("  ".join([name.ljust(widths[0]), *cells, cursor]))
+    print_table(head, rows, numbers=range(1, 5))

@@ -13,7 +13,7 @@ from typing import IO, Any
 import click
 
 from dynalayer.cli.going_on import Lines, options, outcomes_told
-from dynalayer.cli.options import layer_options, refuse_memory, reported
+from dynalayer.cli.options import Chosen, layer_options, refuse_memory, reported
 from dynalayer.errors import AppendError, ClosedError, InvalidEventError, InvalidInputError, LayerError, Outcome
 from dynalayer.events import EventReader
 from dynalayer.layer import Layer
@@ -35,9 +35,15 @@ def _lines(_ctx: click.Context, _param: click.Parameter, value: str) -> Lines:
 @click.command("import")
 @click.argument("file", type=click.File("rb"))
 @layer_options
-@click.option("--id-attribute", metavar="NAME", help="Attribute that identifies an item. [default: the event's id]")
 @click.option(
-    "--partition-attribute", metavar="NAME", help="Attribute that is an item's partition. [default: the event's]"
+    "--id-attribute",
+    metavar="NAME",
+    help="Attribute that identifies an item. [default: as configured, or the event's id]",
+)
+@click.option(
+    "--partition-attribute",
+    metavar="NAME",
+    help="Attribute that is an item's partition. [default: as configured, or the event's]",
 )
 @click.option("--ignore", multiple=True, metavar="KEY", help="Drop this key of every event. May be repeated.")
 @click.option("--batch", default=500, show_default=True, type=click.IntRange(1), help="Events in one set().")
@@ -46,9 +52,7 @@ def _lines(_ctx: click.Context, _param: click.Parameter, value: str) -> Lines:
 @click.option("--sync", "and_sync", is_flag=True, help="Fold what was taken into snapshots at the end.")
 def import_events(
     file: IO[bytes],
-    table: str,
-    events: str,
-    storage: str,
+    chosen: Chosen,
     id_attribute: str | None,
     partition_attribute: str | None,
     ignore: tuple[str, ...],
@@ -65,18 +69,18 @@ def import_events(
     import; what stands before it is taken, and the error says how many lines that is. Where the log fails, the error
     says which lines are written and with which options to go on, so that none is lost or doubled.
     """
-    refuse_memory(events)
-    with (
-        reported(),
-        Layer(
-            table=table,
-            get_item_unique_identifier=id_attribute,
-            get_item_partition=partition_attribute,
-            events=events,
-            storage=storage,
-        ) as layer,
-    ):
-        reader = EventReader(table, id_attribute, partition_attribute)
+    with reported():
+        configuration = chosen.configuration(
+            get_item_unique_identifier=id_attribute, get_item_partition=partition_attribute
+        )
+        refuse_memory(configuration)
+        with configuration.told():
+            settings = configuration.options()
+            layer = Layer(**settings)
+    with reported(), layer:
+        reader = EventReader(
+            layer.table, settings.get("get_item_unique_identifier"), settings.get("get_item_partition")
+        )
         importer = Importer(layer, reader, file.name, frozenset(ignore), batch, skip)
         importer.take(file, from_line)
         click.echo(f"{counted(importer.taken, 'event')} taken, in {counted(len(importer.partitions), 'partition')}")

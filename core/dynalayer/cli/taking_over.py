@@ -7,7 +7,7 @@ import sys
 import click
 
 from dynalayer.cli.caches import Cache, find_caches
-from dynalayer.cli.options import layer_options, refuse_memory, reported, shown
+from dynalayer.cli.options import Chosen, layer_options, refuse_memory, reported, shown
 from dynalayer.errors import LayerError
 from dynalayer.layer import Layer
 from dynalayer.wording import counted
@@ -18,16 +18,18 @@ __all__ = ["import_snapshot"]
 @click.command("import-snapshot")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @layer_options
-@click.option("--id-attribute", required=True, metavar="NAME", help="Attribute that identifies an item.")
-@click.option("--partition-attribute", metavar="NAME", help="Attribute that must say an item's partition.")
+@click.option("--id-attribute", metavar="NAME", help="Attribute that identifies an item. [default: as configured]")
+@click.option(
+    "--partition-attribute",
+    metavar="NAME",
+    help="Attribute that must say an item's partition. [default: as configured, or none]",
+)
 @click.option("--partition", metavar="NAME", help="Partition of the one SOURCE. [default: its name without .json]")
 @click.option("--floats", is_flag=True, help="Take numbers with a fraction or an exponent as floats, not as Decimals.")
 def import_snapshot(
     sources: tuple[str, ...],
-    table: str,
-    events: str,
-    storage: str,
-    id_attribute: str,
+    chosen: Chosen,
+    id_attribute: str | None,
     partition_attribute: str | None,
     partition: str | None,
     *,
@@ -40,16 +42,22 @@ def import_snapshot(
     these partitions count as later. A partition that cannot be taken is told and left as it was, and the others are
     taken.
     """
-    refuse_memory(events)
     with reported():
+        configuration = chosen.configuration(
+            get_item_unique_identifier=id_attribute, get_item_partition=partition_attribute
+        )
+        refuse_memory(configuration)
+        with configuration.told():
+            settings = configuration.options()
+        if settings.get("get_item_unique_identifier") is None:
+            raise click.UsageError(
+                "--id-attribute is missing, and get_item_unique_identifier is not configured: "
+                "something must tell items apart"
+            )
         caches = find_caches(sources, partition, sys.stdin.buffer)
-        with Layer(
-            table=table,
-            get_item_unique_identifier=id_attribute,
-            get_item_partition=partition_attribute,
-            events=events,
-            storage=storage,
-        ) as layer:
+        with configuration.told():
+            layer = Layer(**settings)
+        with layer:
             failed = sum(not _taken(layer, cache, floats=floats) for cache in caches)
     click.echo(f"{counted(len(caches) - failed, 'partition')} taken over, {failed:,} not")
     if failed:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from dynalayer.cli.options import layer_options, opened, reported
-from dynalayer.opening import need_dynamodb
+from dynalayer.cli.options import Chosen, layer_options, opened, reported
+from dynalayer.opening import DEFAULT_EVENTS, need_dynamodb
 from dynalayer.wording import counted
 
 __all__ = ["create_table", "sync", "vacuum", "verify"]
@@ -14,9 +14,9 @@ __all__ = ["create_table", "sync", "vacuum", "verify"]
 @click.command()
 @click.argument("partition", required=False)
 @layer_options
-def sync(partition: str | None, table: str, events: str, storage: str) -> None:
+def sync(partition: str | None, chosen: Chosen) -> None:
     """Fold pending events into snapshots: of one PARTITION, or all."""
-    with opened(table, events, storage) as layer:
+    with opened(chosen) as layer:
         result = layer.sync(partition)
     click.echo(f"{counted(result.count, 'event')} folded, in {counted(len(result.partitions), 'partition')}")
     if result.locked:
@@ -26,9 +26,9 @@ def sync(partition: str | None, table: str, events: str, storage: str) -> None:
 @click.command()
 @click.argument("partition", required=False)
 @layer_options
-def verify(partition: str | None, table: str, events: str, storage: str) -> None:
+def verify(partition: str | None, chosen: Chosen) -> None:
     """Read and check everything that is kept: of one PARTITION, or all. Exit 1 if something is wrong."""
-    with opened(table, events, storage) as layer:
+    with opened(chosen) as layer:
         result = layer.verify(partition)
     for finding in result.findings:
         click.echo(f"{finding.partition!r}: {finding.subject}: {finding.problem}")
@@ -45,9 +45,9 @@ def verify(partition: str | None, table: str, events: str, storage: str) -> None
 @click.argument("partition", required=False)
 @layer_options
 @click.option("--discard", is_flag=True, help="Really discard; without, only tell what would be.")
-def vacuum(partition: str | None, table: str, events: str, storage: str, *, discard: bool) -> None:
+def vacuum(partition: str | None, chosen: Chosen, *, discard: bool) -> None:
     """Discard segments that neither a head nor the history names: of one PARTITION, or all."""
-    with opened(table, events, storage) as layer:
+    with opened(chosen) as layer:
         result = layer.vacuum(partition, dry_run=not discard)
     for name, ref in result.discarded:
         click.echo(f"{name!r}: {ref}")
@@ -58,14 +58,23 @@ def vacuum(partition: str | None, table: str, events: str, storage: str, *, disc
 
 
 @click.command("create-table")
-@click.argument("url")
-def create_table(url: str) -> None:
+@click.argument("url", required=False)
+@layer_options
+def create_table(url: str | None, chosen: Chosen) -> None:
     """Make the DynamoDB table of an event log: URL is dynamodb://TABLE?region=REGION.
+
+    Left out it is the layer's event log.
 
     Keys, index, TTL and billing by request are as the log needs them. A table that is there already is only checked,
     and its TTL switched on.
     """
+    if url is not None and chosen != Chosen(None, None, {}):
+        raise click.UsageError("URL names the event log, and the options name another; leave one out")
     with reported():
+        if url is None:
+            configuration = chosen.configuration()
+            with configuration.told():
+                url = configuration.options().get("events", DEFAULT_EVENTS)
         made = need_dynamodb().create_table(url)
     if made.created:
         click.echo(f"made table {made.name}: keys pk and sk, index cursor-index, TTL on ttl, billed by request; active")

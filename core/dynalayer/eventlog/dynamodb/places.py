@@ -37,6 +37,16 @@ def open_log(url: URL, table: str, *, create: bool) -> DynamoDBEventLog:
     )
 
 
+def check_url(url: URL) -> None:
+    """Refuse a URL that names no table, or has a wrong option; nothing is requested.
+
+    Raises:
+        ConfigurationError: What is wrong with it.
+    """
+    _name(url)
+    check_shards(_shards(url))
+
+
 def create_table(url: str, *, client: DynamoDBClient | None = None) -> TableMade:
     """Make the table of an event log: keys, index, TTL, billed by request; and wait until it is active.
 
@@ -56,8 +66,8 @@ def create_table(url: str, *, client: DynamoDBClient | None = None) -> TableMade
     parsed = URL.parse(url, what="events")
     if parsed.scheme != "dynamodb":
         raise ConfigurationError(f"create_table makes dynamodb://TABLE, not {parsed.scheme}:; others make themselves")
+    check_url(parsed)  # the table is the same for any number of shards; a URL that no log takes is wrong here too
     name = _name(parsed)
-    check_shards(_shards(parsed))  # the table is the same for any number; a URL that no log takes is wrong here too
     connection = Connection(
         name, client=client, region=parsed.options.get("region"), endpoint_url=parsed.options.get("endpoint_url")
     )

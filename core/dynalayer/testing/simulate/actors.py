@@ -1,0 +1,164 @@
+"""What the actors do: each operation is a call of a layer's, and what its answer must be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dynalayer.clock import to_datetime
+from dynalayer.errors import AppendError, ConflictError, HistoryError, InvalidInputError, LayerError
+from dynalayer.layer import Layer
+from dynalayer.testing.simulate.truth import Truth
+from dynalayer.testing.simulate.world import HOUR, Simulated
+from dynalayer.values import Item
+
+if TYPE_CHECKING:
+    from dynalayer.testing.simulate.run import Life
+
+__all__ = ["OPERATIONS", "PARTITIONS", "RETENTION", "Operation", "allowed"]
+
+PARTITIONS = ("user", "users")
+RETENTION = 24 * HOUR
+"""How long records are kept after their fold, in microseconds; as short as may be."""
+
+_IDS = ("a", "b", "c", "d", "e")
+_SKEW_BOUND = 5 * HOUR  # how far the clocks of two actors may be apart, with what a step takes
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that an actor does.
+
+    Attributes:
+        kind: What, a key of `OPERATIONS`.
+        place: Where it falls: the actor's name and its number there.
+    """
+
+    kind: str
+    place: tuple[str, int]
+
+
+def _set(life: Life, layer: Layer, truth: Truth) -> None:
+    marker = "/".join(map(str, life.operation.place))
+    events = [_event(life, marker, index) for index in range(1 + int(life.chance("events") * 3))]
+    try:
+        appended = layer.set(events)
+    except AppendError as error:
+        for partition, outcome in error.outcomes.items():
+            if outcome == "not written":
+                truth.check_refused(partition, marker)
+        raise
+    truth.check_appended(appended)
+
+
+def _event(life: Life, marker: str, index: int) -> dict[str, Any]:
+    identifier = life.choose(_IDS, index, "id")
+    kind = life.choose(("PUT", "UPDATE", "PUT", "DELETE"), index, "kind")
+    partition = life.partition(index)
+    return {"type": kind, "partition": partition, "item": {"id": identifier, "set": marker, "n": index}}
+
+
+def _get(life: Life, layer: Layer, truth: Truth) -> None:
+    partition = life.partition()
+    since = truth.moment(partition)
+    truth.check_read(partition, layer.get(partition), since)
+
+
+def _as_of(life: Life, layer: Layer, truth: Truth) -> None:
+    partition = life.partition()
+    since = truth.moment(partition)
+    at, means = _past(life, truth, partition, since.version)
+    first, began = means(), life.now
+    try:
+        items = layer.get(partition, at=at)
+    except HistoryError:
+        passed = truth.passed(partition, first)
+        # What was pending when a read began may be folded, and gone, where it took a day.
+        gone = life.now - (began if passed is None else min(began, passed)) >= RETENTION - _SKEW_BOUND
+        if not gone and not truth.crosses_reset(partition, first):
+            raise Simulated(f"{partition!r} as of version {first} was refused, though it is kept") from None
+        return
+    # Records, and folds, that came meanwhile may bear the same moment, or cursor.
+    truth.check_past(partition, range(first, means() + 1), items, since)
+
+
+def _past(life: Life, truth: Truth, partition: str, newest: int) -> tuple[Any, Callable[[], int]]:
+    """A moment of the past, in one of its three forms, and which version it means as things stand."""
+    form = life.choose(("version", "moment", "cursor"), "form")
+    cursors = truth.cursors()
+    moments = truth.moments(partition)
+    if form == "cursor" and cursors:
+        chosen = life.choose(cursors, "cursor")
+        return chosen, lambda: truth.version_of_cursor(partition, chosen)
+    if form == "moment" and moments:
+        chosen = life.choose(moments, "moment")
+        return to_datetime(chosen), lambda: truth.version_at(partition, chosen)
+    version = int(life.chance("version") * (newest + 1))
+    return version, lambda: version
+
+
+def _history(life: Life, layer: Layer, truth: Truth) -> None:
+    partition = life.partition()
+    since = truth.moment(partition)
+    events = layer.history(partition)
+    truth.check_history(partition, events, since, truth.kept_from(partition, life.now, RETENTION - _SKEW_BOUND))
+
+
+def _sync(life: Life, layer: Layer, truth: Truth) -> None:
+    del truth
+    layer.sync(None if life.chance("all") < 0.5 else life.partition())
+
+
+def _vacuum(life: Life, layer: Layer, truth: Truth) -> None:
+    del truth
+    layer.vacuum(life.partition(), dry_run=life.chance("dry") < 0.1)
+
+
+def _take_over(life: Life, layer: Layer, truth: Truth) -> None:
+    partition = life.partition()
+    marker = "/".join(map(str, life.operation.place))
+    items: list[Item] = [
+        {"id": each, "set": f"taken {marker}", "n": 0} for each in _IDS if life.chance(each, "taken") < 0.6
+    ]
+    truth.taking(life.name, partition, {str(item["id"]): item for item in items})
+    try:
+        layer.import_snapshot(partition, items)
+    except InvalidInputError:  # synced already
+        if not truth.moment(partition).folded:
+            raise
+
+
+def _meta(life: Life, layer: Layer, truth: Truth) -> None:
+    partition = life.partition()
+    since = truth.events(partition)
+    told = layer.meta(partition)
+    if not since <= told.synced_total + told.unsynced_total <= truth.events(partition):
+        raise Simulated(f"{partition!r} counts {told}, and had {since} events before")
+
+
+def _verify(life: Life, layer: Layer, truth: Truth) -> None:
+    del truth
+    before = life.faults
+    result = layer.verify()
+    if not result.ok and life.faults == before:
+        raise Simulated(f"verify found {result.findings[0]}")
+
+
+OPERATIONS: dict[str, Callable[[Life, Layer, Truth], None]] = {
+    "set": _set,
+    "get": _get,
+    "as-of": _as_of,
+    "history": _history,
+    "sync": _sync,
+    "vacuum": _vacuum,
+    "take over": _take_over,
+    "meta": _meta,
+    "verify": _verify,
+}
+"""What can be done, by its name."""
+
+
+def allowed(error: LayerError, faults: int) -> bool:
+    """Whether an operation may fail so: it met a fault, or others were quicker again and again."""
+    return faults > 0 or (isinstance(error, ConflictError) and error.retryable)

@@ -1,0 +1,182 @@
+"""Faults on purpose: each breaks one rule of the protocol in the engine, for as long as a test lets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dynalayer import asof, compaction, current, moving, resetting, segments, snapshots, syncing, vacuuming
+from dynalayer.clock import to_iso
+from dynalayer.errors import EventLogError
+from dynalayer.eventlog.base import Head, HeadMove, Mark, Record, Run, SegmentRef
+from dynalayer.eventlog.memory import MemoryEventLog
+from dynalayer.fold import NetChanges
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def the_head_moves_whatever_its_revision(patch: pytest.MonkeyPatch) -> None:
+    moved = MemoryEventLog.move_head
+
+    def move_head(self: MemoryEventLog, partition: str, move: HeadMove) -> bool:
+        return moved(self, partition, replace(move, expected=self.head(partition).revision))
+
+    patch.setattr(MemoryEventLog, "move_head", move_head)
+
+
+def records_expire_as_soon_as_they_are_appended(patch: pytest.MonkeyPatch) -> None:
+    append = MemoryEventLog._append
+
+    def appended(self: MemoryEventLog, draft: Any) -> Any:
+        place = append(self, draft)
+        self._partitions[draft.partition].ttls[place.version] = 0
+        return place
+
+    patch.setattr(MemoryEventLog, "_append", appended)
+
+
+def records_expire_as_soon_as_they_are_marked(patch: pytest.MonkeyPatch) -> None:
+    mark = MemoryEventLog.mark
+    patch.setattr(
+        MemoryEventLog, "mark", lambda self, partition, marks: mark(self, partition, [replace(m, ttl=0) for m in marks])
+    )
+
+
+def records_are_marked_before_the_head_has_moved(patch: pytest.MonkeyPatch) -> None:
+    move = syncing.Syncer._move
+
+    def moved(self: Any, sync: Any, partition: str, head: Head, records: Sequence[Record]) -> Head | None:
+        cursor = to_iso(sync.moment)
+        marks = [Mark(each.version, each.nonce, cursor, 0) for each in records]
+        self._log.mark(partition, marks)
+        return move(self, sync, partition, head, records)
+
+    patch.setattr(syncing.Syncer, "_move", moved)
+
+
+def a_reader_does_not_look_at_the_head_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(current, "following", lambda run, version, reset: snapshots.contiguous(run.records, version))
+
+
+def a_reader_does_not_mind_a_reset(patch: pytest.MonkeyPatch) -> None:
+    def following(run: Run, version: int, reset: int) -> tuple[Record, ...] | None:
+        records = snapshots.contiguous(run.records, version)
+        end = records[-1].version if records else version
+        return records if end >= run.head.version else None
+
+    patch.setattr(current, "following", following)
+
+
+def a_lost_answer_counts_as_a_move_that_failed(patch: pytest.MonkeyPatch) -> None:
+    def has_moved(log: Any, partition: str, move: HeadMove, named: SegmentRef) -> bool:
+        try:
+            return bool(log.move_head(partition, move))
+        except EventLogError:
+            # It goes on from the head that it sees now, as if another had moved it there with its own events pending.
+            head = log.head(partition)
+            again = HeadMove(head.revision, replace(move.head, revision=head.revision + 1), move.retired, move.folded)
+            return bool(log.move_head(partition, again))
+
+    patch.setattr(syncing, "has_moved", has_moved)
+
+
+def a_compaction_replaces_whatever_the_head_names_by_now(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(compaction, "_find", lambda named, wanted: max(0, len(named) - len(wanted)) if named else None)
+
+
+def a_compaction_does_not_count_vacuums(patch: pytest.MonkeyPatch) -> None:
+    class Blind(int):
+        def __ne__(self, other: object) -> bool:
+            return False
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        __hash__ = int.__hash__
+
+    replaced = compaction.Compactor._replace
+
+    def replacing(self: Any, partition: str, head: Head, *rest: Any) -> Any:
+        return replaced(self, partition, replace(head, vacuums=Blind(head.vacuums)), *rest)
+
+    patch.setattr(compaction.Compactor, "_replace", replacing)
+
+
+def a_vacuum_does_not_raise_the_revision(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(vacuuming.Vacuum, "_fence", vacuuming.Vacuum._named)
+
+
+def a_vacuum_lists_after_it_has_raised_the_revision(patch: pytest.MonkeyPatch) -> None:
+    vacuum = vacuuming.Vacuum._vacuum
+
+    def vacuumed(self: Any, partition: str, *rest: Any, dry_run: bool) -> None:
+        named = self._named(partition) if dry_run else self._fence(partition)
+        with pytest.MonkeyPatch.context() as inside:
+            inside.setattr(self, "_fence", lambda _: named)
+            inside.setattr(self, "_named", lambda _: named)
+            vacuum(self, partition, *rest, dry_run=dry_run)
+
+    patch.setattr(vacuuming.Vacuum, "_vacuum", vacuumed)
+
+
+def a_vacuum_discards_what_history_names(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(compaction, "retire", lambda replaced, now, retention: ())
+    patch.setattr(syncing, "retire", lambda replaced, now, retention: ())
+    patch.setattr(resetting, "retire", lambda replaced, now, retention: ())
+
+
+def a_takeover_forgets_what_was_appended_meanwhile(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(resetting, "apply_changes", lambda items, changes: None)
+
+
+def a_delta_forgets_what_was_deleted(patch: pytest.MonkeyPatch) -> None:
+    add = NetChanges.add_changes
+
+    def added(self: NetChanges, changes: Iterable[Any]) -> None:
+        add(self, changes)
+        self.deleted.clear()
+
+    patch.setattr(NetChanges, "add_changes", added)
+
+
+def wrong_bytes_are_not_noticed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(segments, "_hash", lambda header, body: "the same")
+
+
+def a_sync_forgets_the_last_record_that_it_read(patch: pytest.MonkeyPatch) -> None:
+    changes_of = snapshots.changes_of
+    patch.setattr(syncing, "changes_of", lambda log, partition, record: changes_of(log, partition, record)[:-1] or [])
+
+
+def an_as_of_read_ignores_gaps(patch: pytest.MonkeyPatch) -> None:
+    def way(self: Any, partition: str, past: Any, gone: frozenset[str], version: int) -> Any:
+        path = asof._path((named for named in past.segments if named.ref not in gone), version)
+        reached = path[-1].to_version if path else 0
+        return path, [record for record in self._records(partition, reached) if record.version <= version]
+
+    patch.setattr(asof.Historian, "_way", way)
+
+
+def cursors_follow_the_clock_alone(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(syncing, "rising", lambda moment, head, again: moment)
+    patch.setattr(syncing, "new_moment", lambda log, clock: clock())
+
+
+def segments_of_two_moves_count_twice(patch: pytest.MonkeyPatch) -> None:
+    after = moving.head_after
+
+    def head_after(head: Head, records: Any, *rest: Any, **options: Any) -> Head:
+        moved = after(head, records, *rest, **options)
+        return replace(moved, events_total=moved.events_total + (1 if head.segments else 0))
+
+    patch.setattr(syncing, "head_after", head_after)
+
+
+PLANTS: dict[str, Plant] = {
+    name: plant
+    for name, plant in list(globals().items())
+    if callable(plant) and name[0] != "_" and getattr(plant, "__module__", "") == __name__
+}
