@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -41,12 +40,6 @@ POINTS = [
     for method in ("lease", "head", "append", "read", "last_cursor", "layer_setter", "move_head", "release", "mark")
     for when in ("before", "after")
 ]
-
-
-@pytest.fixture(autouse=True)
-def _no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written outlives the process that wrote it; only a power cut would need the flush, which takes long."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture
