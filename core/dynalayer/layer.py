@@ -26,6 +26,7 @@ from dynalayer.optional import need
 from dynalayer.options import RunnerOption, StrategyOption, check_options, check_pair, register_plugins
 from dynalayer.pairs import Getter, PlainPair, Setter
 from dynalayer.plugins import new_manager
+from dynalayer.quoting import quoted
 from dynalayer.reading import Reader
 from dynalayer.resetting import Resetter
 from dynalayer.runs import SyncRuns
@@ -277,10 +278,10 @@ class Layer(Scans):
         self._check_open()
         partition = check_partition(partition)
         if isinstance(after, bool) or not isinstance(after, int):
-            raise InvalidInputError(f"after={after!r:.100} is no version")
+            raise InvalidInputError(f"after={quoted(after)} is no version")
         identifier = None if id is None else identifier_text(id)
         if id is not None and not identifier:
-            raise InvalidInputError(f"id={id!r:.100} is no identifier: text or a whole number, never empty")
+            raise InvalidInputError(f"id={quoted(id)} is no identifier: text or a whole number, never empty")
         with self._observers.running("history", partition):
             return self._historian.history(partition, identifier, min(max(after, 0), _MAX_VERSION))
 

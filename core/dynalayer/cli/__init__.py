@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import click
 
 from dynalayer.cli.configured import config
@@ -28,6 +31,9 @@ def main() -> None:
     comes from the environment (DYNALAYER_EVENTS …), from dynalayer.toml, or from [tool.dynalayer] in pyproject.toml,
     both of the working directory; "dynalayer config" shows what is in force.
     """
+    # A name given in bytes that are no UTF-8 is shown escaped, as JSON writes it.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 for command in (
