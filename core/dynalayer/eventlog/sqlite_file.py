@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dynalayer.durable import DurableFiles
 from dynalayer.errors import ClosedError, EventLogError, LayoutError
 
 __all__ = ["LAYOUT_VERSION", "SQLiteFile"]
@@ -118,9 +119,12 @@ class SQLiteFile:
 
     def _open_first(self, *, create: bool) -> sqlite3.Connection:
         with self.failing("opened"):
-            if create:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-            elif not self.path.exists() or not self.path.stat().st_size:
+            new = not self.path.exists() or not self.path.stat().st_size
+            if new and create:
+                # SQLite flushes the folder that the file is in, but not what that folder is called: a power cut took
+                # the folder away, with all that was acknowledged.
+                DurableFiles(self.path.parent).make_folder(self.path.parent)
+            elif new:
                 raise EventLogError(f"there is no event log {self.path}; `dynalayer import` or a Layer makes one")
             _files.add(self)
             return self._connect()
