@@ -12,15 +12,30 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dynalayer import URL, InvalidInputError, Item, Layer
 from dynalayer.testing.faults import TAKEOVER_POINTS, VACUUM_POINTS, Crash, CrashingStore, CrashPoints
 from forks import end_of, forked
-from lives import BEGUN, DAY, LEASE, PARTITIONS, Ticking, batch, check_goes_on, check_there, expected_items, layer_at, log_at
+from lives import (
+    BEGUN,
+    DAY,
+    LEASE,
+    PARTITIONS,
+    Ticking,
+    batch,
+    check_goes_on,
+    check_there,
+    expected_items,
+    layer_at,
+    log_at,
+)
 
-ARRIVALS = 2  # at each point
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
 LATER = 6 * DAY * 1_000_000
 
 
@@ -34,6 +49,7 @@ class Work:
         act: What it does.
         carry_on: What another process finds, checks and does after it.
         later: Microseconds that its clock, and the other's, are after the preparation's.
+        arrivals: At how many arrivals at each point, at most: the second is mostly in the other partition.
     """
 
     points: Sequence[str]
@@ -41,6 +57,7 @@ class Work:
     act: Callable[[Layer], object]
     carry_on: Callable[[Layer, Ticking, list[int]], object]
     later: int = 0
+    arrivals: int = 1
 
 
 def prepare_synced(folder: Path, *, syncs: int = 8) -> list[int]:
@@ -74,7 +91,6 @@ def prepare_pending(folder: Path) -> list[int]:
 
 def carry_on(layer: Layer, clock: Ticking, numbers: list[int]) -> None:
     check_there(layer, numbers)
-    numbers = check_goes_on(layer, clock, numbers)
     clock.now += LATER
     check_goes_on(layer, clock, numbers)
 
@@ -82,13 +98,13 @@ def carry_on(layer: Layer, clock: Ticking, numbers: list[int]) -> None:
 # Taking over what another program kept
 
 
-def cache(partition: str) -> list[Item]:
+def cached_items(partition: str) -> list[Item]:
     return [{"partition": partition, "id": f"cached-{n}", "n": n} for n in range(5)]
 
 
 def take_over(layer: Layer) -> None:
     for partition in PARTITIONS:
-        layer.import_snapshot(partition, cache(partition))
+        layer.import_snapshot(partition, cached_items(partition))
 
 
 def carry_on_taking_over(layer: Layer, clock: Ticking, numbers: list[int]) -> None:
@@ -97,13 +113,13 @@ def carry_on_taking_over(layer: Layer, clock: Ticking, numbers: list[int]) -> No
     assert layer.verify().findings == ()
     for partition in PARTITIONS:
         pending = expected_items(numbers, partition)
-        whole = sorted([*cache(partition), *pending], key=lambda item: str(item["id"]))
+        whole = sorted([*cached_items(partition), *pending], key=lambda item: str(item["id"]))
         read = layer.get(partition)
         assert read in (pending, whole)
         if read == pending:
-            assert layer.import_snapshot(partition, cache(partition)).count == 5
+            assert layer.import_snapshot(partition, cached_items(partition)).count == 5
         else:
-            check_refused(partial(layer.import_snapshot, partition, cache(partition)))
+            check_refused(partial(layer.import_snapshot, partition, cached_items(partition)))
         assert layer.get(partition) == whole
     layer.sync()
     layer.set(batch(numbers[-1] + 1))
@@ -112,7 +128,7 @@ def carry_on_taking_over(layer: Layer, clock: Ticking, numbers: list[int]) -> No
     for partition in PARTITIONS:
         written = [event.item["token"] for event in layer.history(partition)]
         assert written == [each["item"]["token"] for n in (*numbers, numbers[-1] + 1) for each in batch(n)[:3]]
-        now = [*cache(partition), *expected_items([*numbers, numbers[-1] + 1], partition)]
+        now = [*cached_items(partition), *expected_items([*numbers, numbers[-1] + 1], partition)]
         assert layer.get(partition) == sorted(now, key=lambda item: str(item["id"]))
     assert layer.verify().findings == ()
 
@@ -129,19 +145,20 @@ def check_refused(call: Callable[[], object]) -> None:
 # Publishing what other programs read
 
 
-def published(store: str, partition: str) -> list[Item] | None:
+def published(store: str, partition: str) -> list[Item]:
     """What other programs read at that moment."""
-    import boto3  # noqa: PLC0415 -- heavy, and of no use to the others
-
     url = URL.parse(store, what="storage")
     bucket, _, prefix = url.location.removeprefix("//").partition("/")
-    with closing(boto3.client("s3", endpoint_url=url.options["endpoint_url"])) as client:
-        try:
-            body = client.get_object(Bucket=bucket, Key=f"{prefix}/{partition}.json")["Body"].read()
-        except client.exceptions.NoSuchKey:
-            return None
-    items: list[Item] = json.loads(body)
+    client = s3_client(url.options["endpoint_url"])
+    items: list[Item] = json.loads(client.get_object(Bucket=bucket, Key=f"{prefix}/{partition}.json")["Body"].read())
     return items
+
+
+@cache
+def s3_client(endpoint_url: str) -> S3Client:
+    import boto3  # noqa: PLC0415 -- heavy, and of no use to the others
+
+    return boto3.client("s3", endpoint_url=endpoint_url)
 
 
 def prepare_published(folder: Path, store: str) -> list[int]:
@@ -168,12 +185,10 @@ COMPACTION_POINTS = [
     for method in ("unmarked", "layer_getter", "layer_setter", "move_head", "mark")
     for when in ("before", "after")
 ]
-PUBLISHING_POINTS = [
-    f"{when} {method}" for method in ("layer_setter", "layer_publish", "move_head") for when in ("before", "after")
-]
+PUBLISHING_POINTS = ["before layer_publish", "after layer_publish", "before move_head"]
 WORKS = {
-    "sync": Work(COMPACTION_POINTS, prepare_synced, Layer.sync, carry_on),
-    "vacuum": Work(VACUUM_POINTS, prepare_compacted, partial(Layer.vacuum, dry_run=False), carry_on, later=LATER),
+    "sync": Work(COMPACTION_POINTS, prepare_synced, Layer.sync, carry_on, arrivals=2),
+    "vacuum": Work(VACUUM_POINTS, prepare_compacted, partial(Layer.vacuum, dry_run=False), carry_on, LATER, arrivals=2),
     "takeover": Work(TAKEOVER_POINTS, prepare_pending, take_over, carry_on_taking_over),
 }
 
@@ -200,7 +215,7 @@ def kill_everywhere(work: Work, folder: Path, store: str | None) -> int:
     template = folder / "template"
     numbers = [] if store else work.prepare(template)
     for point in work.points:
-        for nth in range(1, ARRIVALS + 1):
+        for nth in range(1, work.arrivals + 1):
             here = folder / "here"
             try:
                 if store is None:

@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -146,9 +146,7 @@ def pair_at(place: Path, log: EventLog, clock: Callable[[], int], *, stop: bool 
         items: list[Item] = json.loads(place.read_text()) if place.exists() else []
         return items
 
-    return Layer(
-        table=TABLE, get_item_unique_identifier="id", events=log, getter=read_items, setter=write, clock=clock
-    )
+    return Layer(table=TABLE, get_item_unique_identifier="id", events=log, getter=read_items, setter=write, clock=clock)
 
 
 def pair(folder: Path, *, lease_over: bool) -> None:
@@ -200,16 +198,13 @@ def main(task: str, folder: str, events: str | None = None) -> None:
         "sync": (SYNC_POINTS, sync),
         "vacuum": (VACUUM_POINTS, vacuum),
         "read": (READ_POINTS, read),
-        "dynamodb": ([SYNC_POINTS[1], SYNC_POINTS[5]], sync),
+        "dynamodb": (SYNC_POINTS[1:2], sync),
     }[task]
     template, here = root / "template", root / "here"
 
-    def open_log() -> EventLog:
-        return open_event_log(events, TABLE) if events else SQLiteEventLog(here / "data" / "events.db", TABLE)
-
+    open_log = partial(open_event_log, events or f"sqlite:///{here / 'data' / 'events.db'}", TABLE)
     for point, nth in points:
-        if events or not template.exists():
-            shutil.rmtree(here, ignore_errors=True)
+        if not template.exists():
             numbers = prepare(here, open_log, synced=act is vacuum)
             shutil.copytree(here, template, dirs_exist_ok=True)
         else:

@@ -84,7 +84,18 @@ VACUUM_POINTS = _around(
 """Every crash point of a `vacuum()` that meets its own segments only, in the order in which they are first reached."""
 
 TAKEOVER_POINTS = _around(
-    "lease", "head", "append", "read", "last_cursor", "layer_setter", "move_head", "release", "mark"
+    "lease",
+    "head",
+    "append",
+    "read",
+    "last_cursor",
+    "layer_setter",
+    "move_head",
+    "release",
+    "partition_state",
+    "unmarked",
+    "mark",
+    "expire",
 )
 """Every crash point of an `import_snapshot()`, about in the order in which they are first reached."""
 
