@@ -92,8 +92,16 @@ class Historian:
         gone: frozenset[str] = frozenset()
         past = self._past(partition)
         for _ in range(_TRIES + len(past.segments)):  # each try that fails leaves out what was gone
-            version = self._resolve(partition, past, at)
-            path, records = self._way(partition, past, gone, version)
+            try:
+                version = self._resolve(partition, past, at)
+                path, records = self._way(partition, past, gone, version)
+            except HistoryError:
+                if self._log.head(partition).revision == past.head.revision:
+                    raise
+                # What was pending when the head was read has been folded since, and its records have expired: the
+                # snapshot that the head names now may know it.
+                past = self._past(partition)
+                continue
             try:
                 items = self._snapshots.items(partition, path)
             except SegmentMissingError:

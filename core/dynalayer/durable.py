@@ -43,7 +43,7 @@ class DurableFiles:
         Raises:
             OSError: It cannot be written.
         """
-        self._make_durable(path.parent)
+        self.make_folder(path.parent)
         part = path.with_name(path.name + _PART)
         try:
             with part.open("wb") as file:
@@ -67,17 +67,29 @@ class DurableFiles:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def _make_durable(self, folder: Path) -> None:
-        """Make a folder and those above it, flushed once by this object also where they are there already.
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder, and those above it, so that a power cut takes none of them away.
 
-        Whoever made them may have died before flushing.
+        They are flushed once by this object also where they are there already: whoever made them may have died before
+        that.
+
+        Args:
+            folder: The root, or one below it.
+
+        Raises:
+            OSError: It cannot be made.
         """
         if folder in self._durable and folder.is_dir():
             return
         if folder.parent != folder:
-            self._make_durable(folder.parent)
+            self.make_folder(folder.parent)
+            was_there = folder.is_dir()
             folder.mkdir(exist_ok=True)
-            _flush(folder.parent)
+            try:
+                _flush(folder.parent)
+            except PermissionError:
+                if not was_there:  # what others keep, and let nobody list, is theirs to make durable
+                    raise
         if len(self._durable) >= _REMEMBERED_FOLDERS:
             self._durable.clear()
         self._durable.add(folder)

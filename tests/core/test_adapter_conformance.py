@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +15,11 @@ import pytest
 import s3fs
 
 from broken_shelves import BROKEN, Defect
-from dynalayer import Adapter
-from dynalayer.testing import AdapterConformance, Place, RawFiles, RawFolder
+from dynalayer import Adapter, Segment, SegmentCorruptError, WrappedAdapter, hookimpl
+from dynalayer.testing import AdapterConformance, Place, Raw, RawDict, RawFiles, RawFolder
 from dynalayer.testing.adapters.running import Outcome, promises, run
+from dynalayer.testing.adapters.world import Around
+from dynalayer.testing.faults import Crash, CrashingStore
 from dynalayer_local import LocalAdapter
 from dynalayer_parquet import ParquetAdapter
 from dynalayer_s3_json import S3JSONAdapter
@@ -68,10 +72,10 @@ class OnS3(AdapterConformance):
     """Small, where each call is a request; all objects of a place share a client, which takes long to make."""
 
     large_bytes = 1024 * 1024
-    many = 40
-    crash_points = SOME_POINTS
+    many = 25
+    crash_points = SOME_POINTS[:1]
     racers = 3
-    rounds = 3
+    rounds = 2
 
 
 class TestS3JSON(OnS3):
@@ -158,3 +162,105 @@ def test_a_broken_promise_makes_its_own_test_fail_and_no_other(defect: Defect, i
 def test_each_promise_is_broken_by_some_adapter_of_these_tests() -> None:
     noticed = {test.__name__ for defect in BROKEN for test in defect.noticed}
     assert noticed == set(promises())
+
+
+class Hides:
+    """A wrapper that answers damage with what it makes up."""
+
+    def around(self, inner: Adapter) -> Adapter:
+        class Hiding(WrappedAdapter):
+            @hookimpl
+            def layer_getter(self, partition: str, ref: str) -> Segment:
+                try:
+                    return super().layer_getter(partition, ref)
+                except SegmentCorruptError:
+                    return Segment("users", partition, "", "base", 0, 1, {})
+
+        return Hiding(inner)
+
+
+def test_a_stack_is_tested_as_one_adapter_and_damage_reaches_its_store(in_memory: None) -> None:
+    found = list(run(Quick(), lambda: place_of(Shelf, wrap=[CrashingStore(Crash()), Around()])))
+    assert [each for each in found if each.result == "failed"] == []
+    failed = {each.test for each in run(Quick(), lambda: place_of(Shelf, wrap=[Hides()])) if each.result == "failed"}
+    assert failed >= {
+        AdapterConformance.test_an_emptied_segment_is_an_error.__name__,
+        AdapterConformance.test_a_flipped_byte_is_an_error_or_changes_nothing.__name__,
+    }
+    assert AdapterConformance.test_values_of_every_kind_come_back_exactly.__name__ not in failed
+
+
+def test_with_copies_elsewhere_right_items_are_as_good_an_answer_to_damage_as_an_error(in_memory: None) -> None:
+    class Copies(Shelf):
+        """What was put is answered from a copy that raw access does not reach."""
+
+        @hookimpl
+        def layer_setter(self, partition: str, segment: Segment) -> str:
+            ref = super().layer_setter(partition, segment)
+            self.board.notes[self.key(partition, ref)] = self.encode(segment)
+            return ref
+
+        @hookimpl
+        def layer_getter(self, partition: str, ref: str) -> Segment:
+            data = self.board.notes.get(self.key(partition, ref))
+            return super().layer_getter(partition, ref) if data is None else self.decode(data, partition, ref)
+
+        @hookimpl
+        def layer_discard(self, partition: str, ref: str) -> bool:
+            self.board.notes.pop(self.key(partition, ref), None)
+            return super().layer_discard(partition, ref)
+
+    def failed(*, copies: bool) -> set[str]:
+        found = run(Quick(), lambda: place_of(Copies, copies=copies))
+        return {each.test for each in found if each.result == "failed"}
+
+    assert failed(copies=True) == set()
+    assert AdapterConformance.test_an_emptied_segment_is_an_error.__name__ in failed(copies=False)
+
+
+def test_in_pytest_the_kit_says_what_to_override_and_what_it_skips(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from dynalayer.testing import AdapterConformance, Place
+        from dynalayer_local import LocalAdapter
+
+        class TestMyAdapter(AdapterConformance):
+            pass
+
+        class TestUnderAFolder(AdapterConformance):
+            @pytest.fixture
+            def place(self, tmp_path):
+                return Place(open=lambda table: LocalAdapter(tmp_path / table))
+        """
+    )
+    result = pytester.runpytest("-p", "no:randomly", "-rs", "-k", "emptied or identifiers")
+    result.assert_outcomes(errors=2, passed=1, skipped=1)
+    result.stdout.fnmatch_lines(
+        ["*TestMyAdapter must override the fixture place*", "*SKIPPED*the place has no raw access*"]
+    )
+
+
+def test_other_tools_of_the_package_need_no_pytest() -> None:
+    code = "import sys; sys.modules['pytest'] = None; import dynalayer.testing.faults, dynalayer.testing; print('well')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "well\n", done.stderr
+
+
+def test_each_raw_access_reads_writes_and_removes_by_name(tmp_path: Path) -> None:
+    raws: list[Raw] = [
+        RawDict({}),
+        RawFolder(tmp_path / "folder"),
+        RawFiles.from_url(f"file://{tmp_path}/files"),
+        RawFiles.from_url(f"memory://{secrets.token_hex(8)}"),
+    ]
+    for raw in raws:
+        assert isinstance(raw, Raw)
+        assert list(raw.names()) == []
+        raw.write("b/deep/one", b"1")
+        raw.write("a", b"2")
+        raw.write("a", b"3")
+        assert list(raw.names()) == ["a", "b/deep/one"]
+        assert [raw.read(name) for name in raw.names()] == [b"3", b"1"]
+        raw.remove("a")
+        assert list(raw.names()) == ["b/deep/one"]

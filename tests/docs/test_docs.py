@@ -38,6 +38,7 @@ def first_cells(title: str) -> list[str]:
     "page",
     [
         "README.md",
+        "docs/conformance.md",
         "docs/guide.md",
         "docs/dynamodb.md",
         "docs/observing.md",
