@@ -6,13 +6,15 @@ happened meanwhile.
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from dynalayer import EventLog, Item, Layer, SQLiteEventLog
@@ -22,6 +24,12 @@ PARTITIONS = ("left", "right")
 LEASE = 60
 DAY = 24 * 3600
 BEGUN = 1_800_000_000_000_000
+
+
+def quick_folder() -> AbstractContextManager[str]:
+    """A folder in memory, where there is one: a killed process needs no disk, and its flushes would take long."""
+    shared = Path("/dev/shm")  # noqa: S108 -- the folder made there has a name of its own, and is nobody else's
+    return TemporaryDirectory(prefix="dynalayer-", dir=shared if os.access(shared, os.W_OK) else None)
 
 
 class Ticking:
@@ -40,10 +48,16 @@ def log_at(folder: Path) -> SQLiteEventLog:
 
 
 def layer_at(
-    folder: Path, log: EventLog, clock: Callable[[], int], *, wrappers: Sequence[object] = (), **options: Any
+    folder: Path,
+    log: EventLog,
+    clock: Callable[[], int],
+    *,
+    wrappers: Sequence[object] = (),
+    store: str | None = None,
+    **options: Any,
 ) -> Layer:
-    """A layer with everything below one folder: the log that was opened, and segments in files."""
-    storage: list[Any] = [*wrappers, f"local://{folder / 'data' / 'snapshots'}"]
+    """A layer with everything below one folder: the log that was opened, and segments in files or another store."""
+    storage: list[Any] = [*wrappers, store or f"local://{folder / 'data' / 'snapshots'}"]
     return Layer(
         table=TABLE,
         get_item_unique_identifier="id",
@@ -108,6 +122,8 @@ def check_there(layer: Layer, numbers: Sequence[int], *, maybe: int | None = Non
         assert tokens[partition] == all_tokens[len(all_tokens) - len(history) :], "the history"
         versions = [event.version for event in history]
         assert versions == [1 + index // 3 for index in range(len(all_tokens) - len(history), len(all_tokens))]
+        cursors = [event.cursor for event in history]
+        assert cursors == sorted(cursors), "the cursors"  # that of a pending event sorts last
         assert layer.get(partition) == expected_items(numbers, partition, size), "the items"
         meta = layer.meta(partition)
         assert meta.synced_total + meta.unsynced_total == len(all_tokens), "the counts"
@@ -117,7 +133,7 @@ def check_there(layer: Layer, numbers: Sequence[int], *, maybe: int | None = Non
 
 def check_goes_on(layer: Layer, clock: Ticking, numbers: Sequence[int], *, size: int = 200) -> list[int]:
     """Once the leases of the dead have run out it can be written, synced and vacuumed; returns what is there then."""
-    clock.now += LEASE * 1_000_000
+    clock.now += (LEASE + 1) * 1_000_000
     number = max(numbers, default=0) + 1000
     layer.set(batch(number, size))
     assert not layer.sync().locked

@@ -30,6 +30,8 @@ from dynalayer.eventlog.base import HeadMove
 from dynalayer.testing.faults import (
     SET_POINTS,
     SYNC_POINTS,
+    TAKEOVER_POINTS,
+    VACUUM_POINTS,
     Crash,
     Crashed,
     CrashingStore,
@@ -384,6 +386,25 @@ def test_the_lists_of_crash_points_name_all_that_a_set_and_a_sync_reach_and_noth
     recorder.points.clear()
     layer.sync()
     assert recorder.points == set(SYNC_POINTS)
+    world.clock.advance(6 * DAY)
+    recorder.points.clear()
+    layer.vacuum(dry_run=False)
+    assert recorder.points == set(VACUUM_POINTS)
+
+
+def test_the_list_of_a_takeovers_crash_points_names_all_that_it_reaches_and_nothing_else(tmp_path: Path) -> None:
+    recorder = Recorder()
+    log = MemoryEventLog("users")
+    layer = Layer(
+        table="users",
+        get_item_unique_identifier="sk",
+        events=recorder.log(log),
+        storage=[recorder, f"local://{tmp_path}"],
+    )
+    layer.set([{"type": "PUT", "item": {"sk": "a"}}])
+    recorder.points.clear()
+    layer.import_snapshot("", [{"sk": "b"}])
+    assert recorder.points == set(TAKEOVER_POINTS)
 
 
 def test_what_has_crashed_reaches_neither_log_nor_storage_any_more(world: World) -> None:

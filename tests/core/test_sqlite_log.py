@@ -5,6 +5,7 @@ What a test needs another process for is a task at the end of this file, which t
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from dynalayer import durable
 from dynalayer.errors import AppendError, EventLogError, LayoutError
 from dynalayer.eventlog import sqlite_file
 from dynalayer.eventlog.base import Draft, Head, HeadMove, Mark, OldSegment, RecordKind, SegmentRef
@@ -122,6 +124,35 @@ def test_a_missing_folder_is_made(tmp_path: Path) -> None:
     path = tmp_path / "one" / "two" / "events.db"
     make(path, "a")
     assert stored(path) == ["a"]
+
+
+def test_new_folders_are_flushed_into_those_above_before_a_log_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[Path] = []
+
+    def flush(folder: Path) -> None:
+        assert not (tmp_path / "new" / "newer" / "events.db").exists()
+        flushed.append(folder)
+
+    monkeypatch.setattr(durable, "_flush", flush)
+    SQLiteEventLog(tmp_path / "new" / "newer" / "events.db", "users").close()
+    assert flushed == [tmp_path, tmp_path / "new"]
+    flushed.clear()
+    SQLiteEventLog(tmp_path / "new" / "newer" / "events.db", "users").close()
+    assert flushed == []  # whoever made the log has done it
+
+
+def test_a_folder_of_others_that_may_not_be_listed_keeps_nobody_from_making_a_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(durable, "_flush", refused)
+    SQLiteEventLog(tmp_path / "events.db", "users").close()
+    with pytest.raises(EventLogError, match="Permission denied"):
+        SQLiteEventLog(tmp_path / "new" / "events.db", "users")
 
 
 def test_an_empty_file_becomes_a_log(path: Path) -> None:
@@ -363,9 +394,11 @@ def test_a_set_that_fails_in_its_second_partition_writes_nothing_in_the_first(lo
     assert log.append([draft("b")])[0].version == 1
 
 
+# The second is told when a commit is in the file already, and no room is left in the one that processes share.
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_SHMSIZE])
 @pytest.mark.parametrize("arrives", [True, False])
 def test_a_commit_that_the_disk_breaks_off_is_told_as_unknown(
-    log: SQLiteEventLog, path: Path, monkeypatch: pytest.MonkeyPatch, *, arrives: bool
+    log: SQLiteEventLog, path: Path, monkeypatch: pytest.MonkeyPatch, code: int, *, arrives: bool
 ) -> None:
     class Breaking(sqlite3.Connection):
         appending = False
@@ -377,7 +410,7 @@ def test_a_commit_that_the_disk_breaks_off_is_told_as_unknown(
             if arrives:
                 super().execute(sql)
             error = sqlite3.OperationalError("disk I/O error")
-            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+            error.sqlite_errorcode = code
             raise error
 
     log.append([draft("a")])

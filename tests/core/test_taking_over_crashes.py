@@ -26,7 +26,7 @@ from dynalayer import (
     SQLiteEventLog,
 )
 from dynalayer.eventlog.base import HeadMove
-from dynalayer.testing.faults import Crash, Crashed, CrashingStore, CrashPoints, WrappedLog
+from dynalayer.testing.faults import TAKEOVER_POINTS, Crash, Crashed, CrashingStore, CrashPoints, WrappedLog
 from dynalayer_local import LocalAdapter
 from fakes import Between, Ticking, delete, put
 
@@ -36,11 +36,6 @@ CACHE: list[Item] = [{"id": f"old-{number}", "n": number} for number in range(5)
 EVENTS = [put("old-1", n=100), delete("old-2"), put("new", n=1)]
 PENDING: list[Item] = [{"id": "new", "n": 1}, {"id": "old-1", "n": 100}]
 WHOLE: list[Item] = [PENDING[0], CACHE[0], PENDING[1], *CACHE[3:]]
-POINTS = [
-    f"{when} {method}"
-    for method in ("lease", "head", "append", "read", "last_cursor", "layer_setter", "move_head", "release", "mark")
-    for when in ("before", "after")
-]
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +115,7 @@ def check_whole(log: EventLog, folder: Path, clock: Callable[[], int], events: i
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", TAKEOVER_POINTS)
 def test_one_that_dies_anywhere_is_seen_whole_or_not_at_all_and_can_be_done_again(
     point: str, kind: str, tmp_path: Path
 ) -> None:

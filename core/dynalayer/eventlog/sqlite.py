@@ -33,7 +33,7 @@ from dynalayer.eventlog.base import (
     SegmentRef,
     Unmarked,
 )
-from dynalayer.eventlog.sqlite_file import SQLiteFile
+from dynalayer.eventlog.sqlite_file import SQLiteFile, nothing_was_done
 from dynalayer.values import UNDECODABLE
 
 __all__ = ["SQLiteEventLog"]
@@ -102,12 +102,12 @@ class SQLiteEventLog(EventLog):
                 )
                 committing = True
         except EventLogError as error:
+            # An error that hits the commit's own write may have come after the fact.
+            outcome: Outcome = "unknown" if committing and not nothing_was_done(error) else "not written"
             raise AppendError(
                 error.message,
-                outcomes=dict.fromkeys(
-                    (draft.partition for draft in drafts), self._outcome(error, committing=committing)
-                ),
-                retryable=error.retryable,
+                outcomes=dict.fromkeys((draft.partition for draft in drafts), outcome),
+                retryable=error.retryable and outcome == "not written",
             ) from error
         return appended
 
@@ -150,14 +150,6 @@ class SQLiteEventLog(EventLog):
         db.execute(
             "INSERT INTO partitions (layer, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (self._layer, partition)
         )
-
-    @staticmethod
-    def _outcome(error: EventLogError, *, committing: bool) -> Outcome:
-        """What is certain after an error: one that hits the commit's own write may have come after the fact.
-
-        A lock not obtained and a full disk are told before the commit is in the file; both are marked as retryable.
-        """
-        return "unknown" if committing and not error.retryable else "not written"
 
     def read(self, partition: str, after: int, *, max_bytes: int | None = None) -> Run:
         """See `EventLog`; the records and the head are of one moment."""

@@ -16,13 +16,14 @@ from pathlib import Path
 from dynalayer.durable import DurableFiles
 from dynalayer.errors import ClosedError, EventLogError, LayoutError
 
-__all__ = ["LAYOUT_VERSION", "SQLiteFile"]
+__all__ = ["LAYOUT_VERSION", "SQLiteFile", "nothing_was_done"]
 
 LAYOUT_VERSION = 1
 """Version of the tables below, kept in the file as `user_version`."""
 
 _APPLICATION_ID = 0x64796E61  # "dyna"
 _BUSY_SECONDS = 30.0
+_NOTHING_DONE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)  # told before a commit is in the file
 _MAX_IDLE = 8  # connections kept for the next caller; more are closed when given back
 
 _TABLES = """
@@ -88,6 +89,11 @@ CREATE TABLE syncs (
     PRIMARY KEY (layer, cursor)
 ) WITHOUT ROWID;
 """
+
+
+def nothing_was_done(error: EventLogError) -> bool:
+    """Whether an error of `SQLiteFile.failing` is certain to have come before a commit was in the file."""
+    return getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF in _NOTHING_DONE
 
 
 class SQLiteFile:
@@ -173,19 +179,22 @@ class SQLiteFile:
         try:
             yield
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-            busy = code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-            advice = {
+            extended = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+            code = extended & 0xFF
+            retryable = code in _NOTHING_DONE or extended == sqlite3.SQLITE_IOERR_SHMSIZE
+            advices = {
                 sqlite3.SQLITE_BUSY: f"; others held its lock for {_BUSY_SECONDS:.0f} seconds",
                 sqlite3.SQLITE_FULL: "; the disk is full: make room and try again, nothing was written",
                 sqlite3.SQLITE_READONLY: "; it or its folder cannot be written to",
                 sqlite3.SQLITE_CANTOPEN: "; its folder must exist, be a folder, and be writable",
                 sqlite3.SQLITE_NOTADB: "; it is no SQLite database, or is damaged",
                 sqlite3.SQLITE_CORRUPT: "; it is damaged: restore it from a copy",
-            }.get(code, "")
+                # Of the file beside it that its processes share, which SQLite calls an I/O error like any other.
+                sqlite3.SQLITE_IOERR_SHMSIZE: "; the disk is full: make room and try again",
+            }
+            advice = advices.get(extended) or advices.get(code, "")
             raise EventLogError(
-                f"the event log {self.path} could not be {what}: {error}{advice}",
-                retryable=busy or code == sqlite3.SQLITE_FULL,
+                f"the event log {self.path} could not be {what}: {error}{advice}", retryable=retryable
             ) from error
         except OSError as error:
             raise EventLogError(f"the event log {self.path} could not be {what}: {error}") from error

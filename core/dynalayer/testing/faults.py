@@ -42,6 +42,8 @@ from dynalayer.wrapping import WrappedAdapter
 __all__ = [
     "SET_POINTS",
     "SYNC_POINTS",
+    "TAKEOVER_POINTS",
+    "VACUUM_POINTS",
     "Crash",
     "CrashPoints",
     "Crashed",
@@ -76,6 +78,27 @@ SYNC_POINTS = _around(
 )
 """Every crash point of a `sync()`, compaction included, about in the order in which they are first reached."""
 
+VACUUM_POINTS = _around(
+    "partitions", "layer_list", "head", "move_head", "old_segments", "layer_discard", "forget_old_segments"
+)
+"""Every crash point of a `vacuum()` that meets its own segments only, in the order in which they are first reached."""
+
+TAKEOVER_POINTS = _around(
+    "lease",
+    "head",
+    "append",
+    "read",
+    "last_cursor",
+    "layer_setter",
+    "move_head",
+    "release",
+    "partition_state",
+    "unmarked",
+    "mark",
+    "expire",
+)
+"""Every crash point of an `import_snapshot()`, about in the order in which they are first reached."""
+
 _HOOKS = (
     "layer_setter",
     "layer_getter",
@@ -109,7 +132,8 @@ class Crash:
         probability: In place of `nth`: how likely it dies at each arrival, from 0 to 1.
         seed: Of the random numbers that decide: the same arrivals then end the same way.
         how: `"kill"`: by SIGKILL, at once, nothing is cleaned up. `"raise"`: `Crashed` is raised, and again by every
-            later call through what has this object, which does nothing more: the dead hold no lease back.
+            later call through what has this object, which does nothing more: the dead hold no lease back. `"stop"`:
+            it stands still, by SIGSTOP, and goes on from there once somebody sends it SIGCONT.
         tell: Called with the point's name right before, to keep the count; what it raises is raised in place of the
             crash.
 
@@ -123,7 +147,7 @@ class Crash:
         nth: int = 1,
         probability: float | None = None,
         seed: int = 0,
-        how: Literal["kill", "raise"] = "kill",
+        how: Literal["kill", "raise", "stop"] = "kill",
         tell: Callable[[str], object] | None = None,
     ) -> None:
         for point in points:
@@ -154,12 +178,13 @@ class Crash:
                 raise Crashed(self.crashed)
             if point not in self._points or not self._now():
                 return
-            self.crashed = point
+            if self._how != "stop":
+                self.crashed = point
         if self._tell is not None:
             self._tell(point)
-        if self._how == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        raise Crashed(point)
+        if self._how == "raise":
+            raise Crashed(point)
+        os.kill(os.getpid(), signal.SIGKILL if self._how == "kill" else signal.SIGSTOP)
 
     def _now(self) -> bool:
         self._arrivals += 1
