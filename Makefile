@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PARALLEL ?= 2
 LOCAL := $(VENV)/dynamodb-local
 
-.PHONY: demo test check soak lint types imports format bench bench-dynamodb bench-parquet clean dynamodb-local
+.PHONY: demo test check soak lint types imports format bench bench-dynamodb bench-parquet clean dynamodb-local redis-server
 
 demo: $(VENV)/.installed
 	$(BIN)/dynalayer demo
@@ -36,6 +36,18 @@ format: $(VENV)/.tested
 	$(BIN)/ruff format .
 
 dynamodb-local: $(LOCAL)/DynamoDBLocal.jar
+
+# For the machine, not for this folder: so that no other target makes it, and the tests that need it are skipped without.
+# RUNLEVEL=1 keeps Debian from starting the server as a service: the tests start their own.
+redis-server:
+	@if command -v redis-server >/dev/null; then :; \
+	elif test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null; then \
+		echo "make: redis-server is not installed, and only root can, with apt-get: the tests do without it" >&2; \
+	else \
+		{ apt-get -qq update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+			apt-get -qq install --no-install-recommends redis-server; } >/dev/null || \
+		echo "make: apt-get could not install redis-server: the tests do without it" >&2; \
+	fi
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/embedded.py

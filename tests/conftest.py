@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["servers", "s3_servers", "strangers"]
+pytest_plugins = ["servers", "s3_servers", "strangers", "environments"]
 
 # So that the assertions of the kits show the values that they compare.
 pytest.register_assert_rewrite("dynalayer.testing")

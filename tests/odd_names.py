@@ -5,66 +5,9 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from dynalayer import safe_name
+from dynalayer.testing.adapters import ODD_NAMES
 
-ODD_NAMES = (
-    "",
-    " ",
-    ".",
-    "..",
-    "...",
-    "../..",
-    "/",
-    "//",
-    "/etc/passwd",
-    "a/b",
-    "a//b",
-    "a\\b",
-    "a%2fb",
-    "a%2Fb",
-    "%2f",
-    "%252f",
-    "%",
-    "%%",
-    "%2e",
-    "%2e.",
-    "~",
-    "~empty",
-    "%7eempty",
-    "empty",
-    "a",
-    "A",
-    "aA",
-    "Aa",
-    "a.",
-    "a..",
-    "a ",
-    "a  ",
-    ".a",
-    "-",
-    "-rf",
-    "con",
-    "nul\0l",
-    "new\nline",
-    "tab\t",
-    "é",  # composed
-    "e\u0301",  # the same, decomposed
-    "ß",
-    "SS",
-    "İ",
-    "日本語",
-    "\U0001f600",
-    "a.segment",
-    "a.segment.part",
-    "x" * 200,
-    "x" * 201,
-    "x" * 512,
-    "x" * 511 + "y",
-    "é" * 256,
-    "é" * 255,
-    "/" * 512,
-    safe_name("x" * 512),
-    safe_name("/" * 512),
-)
+__all__ = ["ODD_NAMES", "related", "texts"]
 
 
 def related(text: str) -> st.SearchStrategy[str]:

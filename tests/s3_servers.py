@@ -149,7 +149,7 @@ class Answer:
     """What a proxy answers by itself.
 
     Attributes:
-        status: The HTTP status.
+        status: The HTTP status; 0 for no answer: the connection is closed.
         body: The body, or all that was to come of it.
         headers: Headers; the length is told by itself.
         cut: How much of the body comes before the connection breaks off; None for all.
@@ -223,6 +223,9 @@ def s3_proxy(upstream: str) -> Iterator[S3Proxy]:
             key = unquote(path).lstrip("/").partition("/")[2]
             headers = {name.lower(): value for name, value in self.headers.items()}
             answer = between.answer(Asked(self.command, key, query, headers, self.rfile.read(length)), self.path)
+            if not answer.status:
+                self.close_connection = True
+                return
             self.send_response(answer.status)
             own = {"content-length", "transfer-encoding", "connection"}
             for name, value in answer.headers.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         info.mkdir()
         metadata = [f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2"]
         metadata += [f"Requires-Dist: {requirement}" for requirement in requires]
+        metadata += [f"Provides-Extra: {extra}" for extra in re.findall(r"""extra == ['"](\w+)""", " ".join(requires))]
         (info / "METADATA").write_text("\n".join(metadata) + "\n")
         lines = []
         for kind, names in entry_points.items():

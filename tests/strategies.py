@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from dynalayer.events import Change
+from dynalayer.testing.adapters.catalogue import exactly as exactly  # noqa: PLC0414 -- given on
 from dynalayer.values import MAX_DIGITS, Item
 
 TAGS = ("$decimal", "$int", "$bytes", "$set", "$dict", "$", "$other")
@@ -128,18 +129,6 @@ def nested(depth: int, leaf: Any = 1) -> Item:
     for level in range(depth):
         value = [value] if level % 2 else {"in": value}
     return {"top": value}
-
-
-def exactly(value: Any) -> Any:
-    """What tells a value from every other of the domain, types and digits included, and the order of dicts left out."""
-    kind = type(value)
-    if kind is dict:
-        return dict, {key: exactly(element) for key, element in value.items()}
-    if kind is list:
-        return list, [exactly(element) for element in value]
-    if kind is set:
-        return set, sorted((exactly(element) for element in value), key=repr)
-    return kind, repr(value)
 
 
 def label(value: Any) -> str:

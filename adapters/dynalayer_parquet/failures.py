@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dynalayer import SegmentMissingError, StorageError, file_failure, s3_refusal
+from dynalayer import SegmentMissingError, StorageError, file_failure, may_pass, s3_refusal
 from dynalayer_parquet.credentials import Mask
 
 __all__ = ["LOCAL", "S3", "failure", "has_no_range", "temporary_failure", "unmade"]
+
+_OF_THE_NETWORK = {
+    "aiohttp": ("ClientConnectionError", "ClientPayloadError"),
+    "botocore.exceptions": ("ConnectionError", "HTTPClientError", "IncompleteReadError"),
+    "http.client": ("IncompleteRead",),
+    "requests.exceptions": ("ChunkedEncodingError", "ConnectionError", "Timeout"),
+    "urllib3.exceptions": ("IncompleteRead",),
+}
+_OF_CERTIFICATES = {
+    "aiohttp": ("ClientSSLError",),
+    "botocore.exceptions": ("SSLError",),
+    "requests.exceptions": ("SSLError",),
+}
 
 LOCAL = frozenset({"file", "local"})
 """fsspec's names of this machine's own file system."""
@@ -75,7 +89,18 @@ def has_no_range(error: Exception) -> bool:
 
 
 def _passes(error: Exception) -> bool:
-    return isinstance(error, ConnectionError | TimeoutError)
+    """Whether trying again can help; what clients raise for the network is mostly no error of the system."""
+    return may_pass(error) or (_is_one(error, _OF_THE_NETWORK) and not _is_one(error, _OF_CERTIFICATES))
+
+
+def _is_one(error: Exception, kinds: Mapping[str, Sequence[str]]) -> bool:
+    """Whether an error is of one of these kinds; a client that was never imported has raised none."""
+    return any(
+        isinstance(error, getattr(sys.modules[module], name))
+        for module, names in kinds.items()
+        if module in sys.modules
+        for name in names
+    )
 
 
 def _refused(error: BaseException | None) -> BaseException | None:

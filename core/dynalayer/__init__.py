@@ -3,6 +3,7 @@
 import typing
 
 from dynalayer.costs import Cost, Prices, Request, Usage
+from dynalayer.counting import current_operation
 from dynalayer.durable import DurableFiles, file_failure
 from dynalayer.errors import (
     AppendError,
@@ -28,12 +29,14 @@ from dynalayer.eventlog.memory import MemoryEventLog
 from dynalayer.eventlog.sqlite import SQLiteEventLog
 from dynalayer.events import Event
 from dynalayer.explaining import Explanation
+from dynalayer.facts import ErrorFacts
 from dynalayer.hookspecs import Adapter, Capabilities, Job, Wrapper, hookimpl
 from dynalayer.layer import Layer
 from dynalayer.names import safe_name
 from dynalayer.opening import need_dynamodb as _need_dynamodb
 from dynalayer.opening import open_adapter
 from dynalayer.options import load_strategy
+from dynalayer.passing import may_pass
 from dynalayer.plain import plain_json
 from dynalayer.plugins import load_plugin
 from dynalayer.s3 import s3_refusal
@@ -60,6 +63,7 @@ __all__ = [
     "Cost",
     "DurableFiles",
     "DynamoDBEventLog",
+    "ErrorFacts",
     "Event",
     "EventLog",
     "EventLogError",
@@ -101,10 +105,12 @@ __all__ = [
     "checked_s3_prefix",
     "checked_s3_writing",
     "create_table",
+    "current_operation",
     "file_failure",
     "hookimpl",
     "load_plugin",
     "load_strategy",
+    "may_pass",
     "open_adapter",
     "plain_json",
     "s3_refusal",

@@ -12,6 +12,7 @@ from dynalayer.errors import ConfigurationError, InvalidInputError
 from dynalayer.eventlog.base import Draft, EventLog, RecordKind
 from dynalayer.events import Change, Event, EventReader, pack
 from dynalayer.grouping import Groups
+from dynalayer.quoting import quoted
 from dynalayer.values import Item, copy_item
 
 __all__ = ["TTL", "Appender", "check_ttl"]
@@ -29,12 +30,12 @@ def check_ttl(ttl: object) -> int:
     Raises:
         ConfigurationError: It is no number, or below a day: within that floor a slow read may still need the events.
     """
-    if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not math.isfinite(ttl):
-        raise ConfigurationError(f"ttl is a number of seconds or a function of the item, not {ttl!r:.100}")
+    if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not -math.inf < ttl < math.inf:
+        raise ConfigurationError(f"ttl is a number of seconds or a function of the item, not {quoted(ttl)}")
     if ttl > _LONGEST:
-        raise ConfigurationError(f"ttl={ttl:g} seconds is more than a thousand years")
+        raise ConfigurationError(f"ttl={quoted(ttl)} seconds is more than a thousand years")
     if ttl < DAY:
-        raise ConfigurationError(f"ttl={ttl} seconds is less than a day; at least {DAY} are needed")
+        raise ConfigurationError(f"ttl={quoted(ttl)} seconds is less than a day; at least {DAY} are needed")
     return math.ceil(ttl)
 
 

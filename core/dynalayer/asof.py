@@ -12,6 +12,7 @@ from dynalayer.errors import ConflictError, HistoryError, InvalidInputError, Seg
 from dynalayer.eventlog.base import EventLog, Head, Record, RecordKind, Run, SegmentRef
 from dynalayer.events import Event
 from dynalayer.fold import apply_changes
+from dynalayer.quoting import quoted
 from dynalayer.snapshots import Snapshots, changes_of, missing_record
 from dynalayer.values import Item, copy_item
 
@@ -91,8 +92,16 @@ class Historian:
         gone: frozenset[str] = frozenset()
         past = self._past(partition)
         for _ in range(_TRIES + len(past.segments)):  # each try that fails leaves out what was gone
-            version = self._resolve(partition, past, at)
-            path, records = self._way(partition, past, gone, version)
+            try:
+                version = self._resolve(partition, past, at)
+                path, records = self._way(partition, past, gone, version)
+            except HistoryError:
+                if self._log.head(partition).revision == past.head.revision:
+                    raise
+                # What was pending when the head was read has been folded since, and its records have expired: the
+                # snapshot that the head names now may know it.
+                past = self._past(partition)
+                continue
             try:
                 items = self._snapshots.items(partition, path)
             except SegmentMissingError:
@@ -140,12 +149,12 @@ class Historian:
 
     def _resolve(self, partition: str, past: _Past, at: object) -> int:
         if isinstance(at, bool):
-            raise InvalidInputError(f"at={at!r} is no version, moment or cursor")
+            raise InvalidInputError(f"at={quoted(at)} is no version, moment or cursor")
         if isinstance(at, int):
             newest = self._log.partition_state(partition).version
             if not 0 <= at <= newest:
                 raise HistoryError(
-                    f"there is no version {at}; the newest is {newest}", operation="get", partition=partition
+                    f"there is no version {quoted(at)}; the newest is {newest}", operation="get", partition=partition
                 )
             return at
         if isinstance(at, datetime):
@@ -155,7 +164,7 @@ class Historian:
             return self._last(partition, past, at, lambda named: named.at <= moment, lambda record: record.at <= moment)
         if isinstance(at, str):
             return self._resolve_cursor(partition, past, at)
-        raise InvalidInputError(f"at={at!r:.100} is no version (int), moment (datetime) or cursor (str)")
+        raise InvalidInputError(f"at={quoted(at)} is no version (int), moment (datetime) or cursor (str)")
 
     def _resolve_cursor(self, partition: str, past: _Past, cursor: str) -> int:
         if not any(named.cursor == cursor for named in past.segments) and not self._knows(cursor):

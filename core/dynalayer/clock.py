@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from dynalayer.errors import ConfigurationError
+from dynalayer.quoting import quoted
 
 __all__ = ["INITIAL", "MICROSECONDS", "Clock", "checked", "from_iso", "now", "to_datetime", "to_iso", "to_microseconds"]
 
@@ -43,7 +44,7 @@ def checked(clock: Clock) -> Clock:
             raise ConfigurationError(f"the clock raised {type(error).__name__}: {error}") from error
         if type(moment) is not int or not _FIRST <= moment <= _LAST:
             raise ConfigurationError(
-                f"the clock told {moment!r:.50}, which is no moment in whole microseconds since 1970; "
+                f"the clock told {quoted(moment, 50)}, which is no moment in whole microseconds since 1970; "
                 "as in time.time_ns() // 1000"
             )
         return moment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from dynalayer.optional import need
@@ -26,11 +27,18 @@ class Scans(ABC):
     ) -> RecordBatchReader:
         """A partition by columns, batch by batch."""
 
+    @abstractmethod
+    def _scanning(
+        self, partition: str, columns: Sequence[str] | None, filter: object
+    ) -> AbstractContextManager[RecordBatchReader]:
+        """A scan that is one operation with what is done inside."""
+
     def to_arrow(
         self, partition: str = "", *, columns: Sequence[str] | None = None, filter: object = None
     ) -> ArrowTable:
         """All of `scan` as a `pyarrow.Table`."""
-        return self.scan(partition, columns=columns, filter=filter).read_all()
+        with self._scanning(partition, columns, filter) as reader:
+            return reader.read_all()
 
     def to_pandas(
         self, partition: str = "", *, columns: Sequence[str] | None = None, filter: object = None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from dynalayer.errors import ConfigurationError, InvalidInputError
+from dynalayer.quoting import quoted
 
 __all__ = ["Cost", "Prices", "Request", "Usage", "check_prices"]
 
@@ -104,7 +105,7 @@ class Prices:
             raise _refusal("it is a table of field names to values", mapping)
         for key in mapping:
             if key not in _KEYS:
-                raise ConfigurationError(f"the price table has no key {key!r:.50}; {_KNOWN}")
+                raise ConfigurationError(f"the price table has no key {quoted(key, 50)}; {_KNOWN}")
         given = dict(mapping)
         if isinstance(given.get("as_of"), date):
             given["as_of"] = given["as_of"].isoformat()
@@ -113,8 +114,8 @@ class Prices:
         label = next((key for key in ("currency", "region") if key in given), None)
         if label is not None and missing:
             raise ConfigurationError(
-                f"the price table names a {label}, {given[label]!r:.50}, and leaves out {', '.join(missing)}, whose "
-                "defaults are in USD and of us-east-1; give all four figures"
+                f"the price table names a {label}, {quoted(given[label], 50)}, and leaves out {', '.join(missing)}, "
+                "whose defaults are in USD and of us-east-1; give all four figures"
             )
         return prices
 
@@ -155,7 +156,7 @@ _KNOWN = f"its keys are {', '.join(_KEYS)}"
 
 
 def _refusal(rule: str, value: object) -> ConfigurationError:
-    return ConfigurationError(f"in the price table {rule}, not {value!r:.100}; {_KNOWN}")
+    return ConfigurationError(f"in the price table {rule}, not {quoted(value)}; {_KNOWN}")
 
 
 def check_prices(prices: object) -> Prices:
@@ -166,7 +167,7 @@ def check_prices(prices: object) -> Prices:
     """
     if not isinstance(prices, Prices):
         raise InvalidInputError(
-            f"prices={prices!r:.100} is no Prices; Prices.from_toml(path) makes them of a file, "
+            f"prices={quoted(prices)} is no Prices; Prices.from_toml(path) makes them of a file, "
             "Prices.from_mapping(mapping) of a dict"
         )
     return prices

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from dynalayer.errors import StorageError
+from dynalayer.passing import may_pass
 
 __all__ = ["DurableFiles", "file_failure"]
 
@@ -129,4 +130,6 @@ def file_failure(what: str, path: Path, error: OSError) -> StorageError:
         errno.ENOTDIR: "; a part of the path is a file",
     }.get(error.errno or 0, "")
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return StorageError(f"could not {what} {path}: {error.strerror or error}{advice}", retryable=full)
+    return StorageError(
+        f"could not {what} {path}: {error.strerror or error}{advice}", retryable=full or may_pass(error)
+    )

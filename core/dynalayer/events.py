@@ -12,6 +12,7 @@ import orjson
 
 from dynalayer.errors import ConfigurationError, InvalidEventError, InvalidInputError, InvalidValueError
 from dynalayer.packing import frame, unframe
+from dynalayer.quoting import quoted
 from dynalayer.values import UNDECODABLE, Item, copy_item, identifier_text, item_decoder, item_to_json
 
 __all__ = [
@@ -83,7 +84,7 @@ class Change:
 def check_table(table: object) -> str:
     """The layer's table name, or a `ConfigurationError`."""
     if not isinstance(table, str) or not _TABLE.fullmatch(table):
-        raise ConfigurationError(f"table={table!r} is no table name: 1 to 255 of A-Z a-z 0-9 _ . -")
+        raise ConfigurationError(f"table={quoted(table, 300)} is no table name: 1 to 255 of A-Z a-z 0-9 _ . -")
     return table
 
 
@@ -94,12 +95,12 @@ def check_partition(partition: object) -> str:
         InvalidInputError: It is no text, no Unicode text, or too long.
     """
     if not isinstance(partition, str):
-        raise InvalidInputError(f"a partition is text, not {type(partition).__name__} ({partition!r:.100})")
+        raise InvalidInputError(f"a partition is text, not {type(partition).__name__} ({quoted(partition)})")
     try:
         size = len(partition.encode())
     except UnicodeEncodeError:
         raise InvalidInputError(
-            f"partition {partition!r:.100} holds a lone surrogate, which is no Unicode text"
+            f"partition {quoted(partition)} holds a lone surrogate, which is no Unicode text"
         ) from None
     if size > MAX_PARTITION_BYTES:
         raise InvalidInputError(
@@ -138,19 +139,19 @@ class EventReader:
     def _read(self, event: object) -> tuple[str, Change]:
         if not isinstance(event, Mapping):
             raise InvalidInputError(
-                f"an event is a mapping with 'type' and 'item', not {type(event).__name__} ({event!r:.100})"
+                f"an event is a mapping with 'type' and 'item', not {type(event).__name__} ({quoted(event)})"
             )
         for key in event:
             if key not in _KEYS:
-                raise InvalidInputError(f"unknown key {key!r:.100}; an event has: {', '.join(_KEYS)}")
+                raise InvalidInputError(f"unknown key {quoted(key)}; an event has: {', '.join(_KEYS)}")
         given = event.get("type")
         change_type = next((each for each in _TYPES if each == given), None)
         if change_type is None:
-            raise InvalidInputError(f"type {given!r:.100} is none of {', '.join(_TYPES)}")
+            raise InvalidInputError(f"type {quoted(given)} is none of {', '.join(_TYPES)}")
         if "item" not in event:
             raise InvalidInputError("it has no 'item'")
         if event.get("table", self._table) != self._table:
-            raise InvalidInputError(f"it is for table {event['table']!r:.100}; this layer's is {self._table!r}")
+            raise InvalidInputError(f"it is for table {quoted(event['table'])}; this layer's is {self._table!r}")
         item = event["item"]
         encoded = item_to_json(item)
         item = copy_item(item)
@@ -187,7 +188,7 @@ class EventReader:
         if self._get_partition is not None:
             belongs = self._partition_of(seen, {})
             if belongs != partition:
-                raise InvalidInputError(f"it belongs to partition {belongs!r:.100}, not to {partition!r:.100}")
+                raise InvalidInputError(f"it belongs to partition {belongs!r:.100}, not to {quoted(partition)}")
         return identifier, copied
 
     def _seen(self, item: Item) -> Item:
@@ -202,7 +203,7 @@ class EventReader:
             return given if given is not None else ""
         partition = check_partition(_ask(self._get_partition, item, "partition"))
         if given is not None and given != partition:
-            raise InvalidInputError(f"it says partition {given!r:.100}, its item belongs to {partition!r:.100}")
+            raise InvalidInputError(f"it says partition {quoted(given)}, its item belongs to {quoted(partition)}")
         return partition
 
     def _id_of(self, item: Item, event: Mapping[str, Any]) -> str:
@@ -215,7 +216,7 @@ class EventReader:
             identifier = _check_id(_ask(self._get_id, item, "identifier"), "the item's identifier")
         for other in given:
             if other != identifier:
-                raise InvalidInputError(f"it says id {other!r:.100}, its item is {identifier!r:.100}")
+                raise InvalidInputError(f"it says id {quoted(other)}, its item is {identifier!r:.100}")
         return identifier
 
 
@@ -234,7 +235,7 @@ def _check_id(value: object, what: str) -> str:
     text = identifier_text(value)
     if text is None:
         raise InvalidInputError(
-            f"{what} is {type(value).__name__} ({value!r:.100}); an identifier is text or a whole number"
+            f"{what} is {type(value).__name__} ({quoted(value)}); an identifier is text or a whole number"
         )
     if not text:
         raise InvalidInputError(f"{what} is empty; an identifier is never empty")

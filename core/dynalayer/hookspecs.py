@@ -134,21 +134,26 @@ class HookSpecs:
         """Return a context manager, entered now and left when the operation ends, with its error if it has one.
 
         Called when the layer begins to do something for its caller or calls its adapter, in the thread that does it;
-        operations nest. What is raised here, or would be swallowed, is reported and changes nothing. A scan ends when
-        it is open: its batches are read later.
+        operations nest, and of several observers the last in the layer's `plugins` is the outermost. What an observer
+        raises, or would swallow, is reported and changes nothing; only what is no `Exception`, as KeyboardInterrupt,
+        passes. What it does with the layer meanwhile is told to no observer. A scan ends when it is open: its batches
+        are read later. Syncs of other threads may end after `layer_closed`, and the `close` itself does.
         """
 
     @hookspec
     def layer_appended(self, events: Sequence[Event]) -> None:
-        """Called after each `set()`, with the events that are now durable."""
+        """Called at the end of each `set()`, within its operation, with the events that are now durable."""
 
     @hookspec
     def layer_synced(self, result: SyncResult) -> None:
-        """Called after each sync that folded something, and each takeover that did."""
+        """Called by each sync that folded something, and each takeover that did, within its operation."""
 
     @hookspec
     def layer_failed(self, operation: str, error: Exception) -> None:
-        """Called when something failed whose caller is not told: a sync after a `set()` or a takeover, an observer."""
+        """Called when something failed whose caller is not told: a sync after a `set()` or a takeover, an observer.
+
+        Then the operation is the observer's hook. What fails while this is called is only logged.
+        """
 
     @hookspec
     def layer_closed(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Self, Unpack, overload
@@ -25,6 +26,7 @@ from dynalayer.optional import need
 from dynalayer.options import RunnerOption, StrategyOption, check_options, check_pair, register_plugins
 from dynalayer.pairs import Getter, PlainPair, Setter
 from dynalayer.plugins import new_manager
+from dynalayer.quoting import quoted
 from dynalayer.reading import Reader
 from dynalayer.resetting import Resetter
 from dynalayer.runs import SyncRuns
@@ -188,8 +190,9 @@ class Layer(Scans):
             raise InvalidInputError(f"set() takes a list of events, not {type(events).__name__}", operation="set")
         with self._observers.running("set"):
             appended = self._appender.append(events)
-        if appended:
-            self._observers.appended(appended)
+            if appended:
+                self._observers.appended(appended)
+        if appended and self._trigger.asks:
             written = dict.fromkeys(event.partition for event in appended)
             with self._observers.running("strategy"):
                 self._trigger.ask(
@@ -217,7 +220,7 @@ class Layer(Scans):
             EventLogError: The log failed.
         """
         self._check_open()
-        check_partition(partition)
+        partition = check_partition(partition)
         with self._observers.running("get", partition):
             if at is None:
                 return self._reading.get(partition, in_order=sorted)
@@ -250,12 +253,16 @@ class Layer(Scans):
             ConfigurationError: pyarrow is not installed.
             LayerError: As `get`.
         """
+        with self._scanning(partition, columns, filter) as reader:
+            return reader
+
+    @contextmanager
+    def _scanning(self, partition: str, columns: Sequence[str] | None, filter: object) -> Iterator[RecordBatchReader]:
         self._check_open()
-        check_partition(partition)
+        partition = check_partition(partition)
         with self._observers.running("scan", partition):
             scanning = need("dynalayer.scanning", "scan()", packages=("pyarrow",), install="dynalayer[parquet]")
-            scanner = scanning.Scanner(self._log, self._storage, self._reading.items)
-            return scanner.scan(partition, columns, filter)
+            yield scanning.Scanner(self._log, self._storage, self._reading.items).scan(partition, columns, filter)
 
     def history(self, partition: str = "", *, id: str | int | None = None, after: int = 0) -> list[Event]:
         """The events of a partition that are still kept: all pending ones, and folded ones for their ttl.
@@ -269,12 +276,12 @@ class Layer(Scans):
             Events in order: by version, within a version as they were given.
         """
         self._check_open()
-        check_partition(partition)
+        partition = check_partition(partition)
         if isinstance(after, bool) or not isinstance(after, int):
-            raise InvalidInputError(f"after={after!r:.100} is no version")
+            raise InvalidInputError(f"after={quoted(after)} is no version")
         identifier = None if id is None else identifier_text(id)
         if id is not None and not identifier:
-            raise InvalidInputError(f"id={id!r:.100} is no identifier: text or a whole number, never empty")
+            raise InvalidInputError(f"id={quoted(id)} is no identifier: text or a whole number, never empty")
         with self._observers.running("history", partition):
             return self._historian.history(partition, identifier, min(max(after, 0), _MAX_VERSION))
 
@@ -287,8 +294,9 @@ class Layer(Scans):
     def meta(self, partition: str | None = None) -> LayerMeta | PartitionMeta:
         """The layer's counts, or one partition's, from what is stored."""
         self._check_open()
+        partition = None if partition is None else check_partition(partition)
         with self._observers.running("meta", partition):
-            return self._layer_meta() if partition is None else self._partition_meta(check_partition(partition))
+            return self._layer_meta() if partition is None else self._partition_meta(partition)
 
     def sync(self, partition: str | None = None) -> SyncResult:
         """Fold pending events into snapshots.
@@ -331,7 +339,7 @@ class Layer(Scans):
             EventLogError: The log failed.
         """
         self._check_open()
-        check_partition(partition)
+        partition = check_partition(partition)
         if isinstance(items, str | bytes | dict) or not isinstance(items, Iterable):
             raise InvalidInputError(
                 f"import_snapshot() takes a list of items, not {type(items).__name__}", operation="import"
@@ -355,8 +363,9 @@ class Layer(Scans):
             ConfigurationError: The adapter cannot list its segments.
         """
         self._check_open()
+        partition = None if partition is None else check_partition(partition)
         with self._observers.running("vacuum", partition):
-            return self._vacuum.run(None if partition is None else check_partition(partition), dry_run=dry_run)
+            return self._vacuum.run(partition, dry_run=dry_run)
 
     def verify(self, partition: str | None = None) -> VerifyResult:
         """Read and check every segment and record that is kept; changes nothing.
@@ -365,8 +374,9 @@ class Layer(Scans):
             partition: Only this one; left out, all.
         """
         self._check_open()
+        partition = None if partition is None else check_partition(partition)
         with self._observers.running("verify", partition):
-            return self._verifier.run(None if partition is None else check_partition(partition))
+            return self._verifier.run(partition)
 
     def explain(self, partition: str = "", *, prices: Prices | None = None) -> Explanation:
         """What a read, an append and a sync of a partition request and cost, beside a plain Query of its items.
@@ -382,7 +392,7 @@ class Layer(Scans):
             LayerError: As `get`.
         """
         self._check_open()
-        check_partition(partition)
+        partition = check_partition(partition)
         prices = check_prices(Prices() if prices is None else prices)
         with self._observers.running("explain", partition):
             return self._explainer.explain(partition, prices)
@@ -404,11 +414,12 @@ class Layer(Scans):
         Closing twice is as closing once.
         """
         if not self._closed:
-            self._trigger.close()
-            self._observers.closed()
-            self._closed = True
-            self._runs.wait()
-            self._log.close()
+            with self._observers.running("close"):
+                self._trigger.close()
+                self._observers.closed()
+                self._closed = True
+                self._runs.wait()
+                self._log.close()
 
     def __enter__(self) -> Self:
         return self

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 from dynalayer.clock import INITIAL, Clock, from_iso, to_iso
 from dynalayer.errors import EventLogError
 from dynalayer.eventlog.base import EventLog, Head, HeadMove, Record, SegmentRef
+from dynalayer.logs import log_failure
 
 __all__ = ["announce_empty", "give_back", "has_moved", "head_after", "new_moment", "rising"]
-
-logger = logging.getLogger("dynalayer")
 
 
 def new_moment(log: EventLog, clock: Clock) -> int:
@@ -108,4 +106,5 @@ def give_back(log: EventLog, partition: str, owner: str) -> None:
     try:
         log.release(partition, owner)
     except EventLogError as error:
-        logger.warning("a lease could not be given back; it will run out by itself: %s", error)
+        text = "a lease could not be given back; it will run out by itself: %s"
+        log_failure(text, error, error=error, table=log.table, partition=partition)

@@ -27,6 +27,7 @@ __all__ = [
     "DEFAULT_STORAGE",
     "StorageOption",
     "check_event_log",
+    "names_event_log",
     "need_dynamodb",
     "open_adapter",
     "open_event_log",
@@ -94,6 +95,11 @@ def _url_of_log(events: str) -> URL:
     if url.scheme not in _EVENT_LOGS:
         raise ConfigurationError(f"there is no event log {url.scheme!r}; there are: {', '.join(sorted(_EVENT_LOGS))}")
     return url
+
+
+def names_event_log(url: str) -> bool:
+    """Whether a URL is an event log's by its scheme; else it is a storage adapter's."""
+    return URL.parse(url, what="the argument").scheme in _EVENT_LOGS
 
 
 def check_event_log(events: str) -> None:

@@ -15,6 +15,7 @@ from dynalayer.eventlog.base import MAX_LEASE
 from dynalayer.events import ItemFunction
 from dynalayer.pairs import Getter, Setter
 from dynalayer.plugins import Answer, FunctionRunner, FunctionStrategy, agreed, made, new_manager, register
+from dynalayer.quoting import quoted
 from dynalayer.settings import Spec
 from dynalayer.states import LayerMeta, PartitionMeta
 
@@ -52,17 +53,17 @@ def check_options(
         ConfigurationError: One of them is wrong; names it.
     """
     if not 0 < _number(lease) <= MAX_LEASE / 2 / MICROSECONDS:
-        raise ConfigurationError(f"lease={lease!r:.100} is no positive number of seconds up to an hour")
+        raise ConfigurationError(f"lease={quoted(lease)} is no positive number of seconds up to an hour")
     if not 0 <= _number(cache_bytes) < math.inf:
-        raise ConfigurationError(f"cache_bytes={cache_bytes!r:.100} is no number of bytes; 0 is none")
+        raise ConfigurationError(f"cache_bytes={quoted(cache_bytes)} is no number of bytes; 0 is none")
     if not callable(clock):
-        raise ConfigurationError(f"clock is a function that tells microseconds, not {clock!r:.100}")
+        raise ConfigurationError(f"clock is a function that tells microseconds, not {quoted(clock)}")
     for name, function in (
         ("get_item_unique_identifier", get_item_unique_identifier),
         ("get_item_partition", get_item_partition),
     ):
         if not (function is None or isinstance(function, str) or callable(function)):
-            raise ConfigurationError(f"{name} is an attribute's name or a function of the item, not {function!r:.100}")
+            raise ConfigurationError(f"{name} is an attribute's name or a function of the item, not {quoted(function)}")
 
 
 def _number(value: object) -> float:
@@ -83,7 +84,7 @@ def check_pair(getter: Getter | None, setter: Setter | None, storage: object, ge
         return
     for name, function in (("getter", getter), ("setter", setter)):
         if not callable(function):
-            raise ConfigurationError(f"{name} is a function, not {function!r:.100}")
+            raise ConfigurationError(f"{name} is a function, not {quoted(function)}")
     if storage is not None:
         raise ConfigurationError("getter and setter stand in place of storage; leave one out")
     if get_id is None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 
 import zstandard
 
-__all__ = ["frame", "unframe"]
+__all__ = ["decompressed", "decompressing", "frame", "unframe"]
 
 _PLAIN, _ZSTD = b"J", b"Z"
 _HEADER = 5
+_SLICE = 1024  # bytes of a frame; at worst four bytes unpack to 128 KB
 _WORTH_COMPRESSING = 256  # below, zstd's frame eats what it saves
 
 
@@ -47,11 +49,44 @@ def unframe(packed: bytes, limit: int) -> bytes:
         size = zstandard.frame_content_size(body)
         if not 0 <= size <= limit:
             raise ValueError(f"a record of {size} bytes; at most {limit} are possible")
-        # Streaming: it allocates what it really decodes, whatever size a rotten frame header claims.
-        stream = zstandard.ZstdDecompressor().decompressobj()
-        unpacked = stream.decompress(body)
-        if not stream.eof or stream.unused_data:
-            raise ValueError("a record that is truncated, or followed by other bytes")
+        unpacked = decompressed(body, size)
     except zstandard.ZstdError as error:
         raise ValueError(f"no zstd frame: {error}") from error
+    if unpacked is None:
+        raise ValueError("a record of more bytes than it claims")
     return unpacked
+
+
+def decompressed(data: bytes, limit: float) -> bytes | None:
+    """The content of one whole zstd frame; None where it is larger than a limit.
+
+    Raises:
+        ValueError: It is truncated, or other bytes follow.
+        ZstdError: It is no frame.
+    """
+    parts: list[bytes] = []
+    size = 0
+    for part in decompressing(data):
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            return None
+    return b"".join(parts)
+
+
+def decompressing(data: bytes) -> Iterator[bytes]:
+    """The content of one whole zstd frame in parts of at most some 32 MB, whatever size a rotten header claims.
+
+    Raises:
+        ValueError: It is truncated, or other bytes follow.
+        ZstdError: It is no frame.
+    """
+    stream = zstandard.ZstdDecompressor().decompressobj()
+    for start in range(0, len(data), _SLICE):
+        if stream.eof:
+            raise ValueError("bytes follow its end")
+        yield stream.decompress(data[start : start + _SLICE])
+    if not stream.eof:
+        raise ValueError("it is truncated")
+    if stream.unused_data:
+        raise ValueError("bytes follow its end")

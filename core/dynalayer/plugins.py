@@ -7,7 +7,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from typing import Any, Literal
 
 import pluggy
@@ -41,6 +41,8 @@ PLUGINS = "dynalayer.plugins"
 Answer = Literal[True, False, "partition"]
 """What a strategy says: sync all that is pending, nothing, or the partition that was asked about."""
 
+_NAMELESS = "a distribution whose metadata cannot be read"
+
 _HOOKS = ", ".join(sorted(name for name in vars(HookSpecs) if name.startswith("layer_")))
 
 
@@ -70,13 +72,50 @@ class Loaded:
 
 
 def installed(group: str) -> tuple[Installed, ...]:
-    """What is installed in a group, sorted by name. Nothing is imported."""
-    found = {Installed(point.name, group, _distribution(point), point.value) for point in entry_points(group=group)}
+    """What is installed in a group, sorted by name. Nothing is imported.
+
+    A distribution that brings something to the group, and whose entry points cannot be read, stands there by its name.
+    """
+    points, broken = _points(group)
+    found = {Installed(point.name, group, _distribution(point), point.value) for point in points}
+    found |= {Installed(name, group, distribution, "") for name, (distribution, _) in broken.items()}
     return tuple(sorted(found, key=lambda each: (each.name, each.distribution)))
 
 
+def _points(group: str) -> tuple[Iterable[EntryPoint], dict[str, tuple[str, Exception]]]:
+    """The entry points of a group; and by name, the distributions that have some which cannot be read, and why."""
+    try:
+        return entry_points(group=group), {}
+    except Exception:  # noqa: BLE001 -- one distribution's broken file fails them all: they are read one by one then
+        points: list[EntryPoint] = []
+        broken: dict[str, tuple[str, Exception]] = {}
+        for each in distributions():
+            try:
+                points += each.entry_points.select(group=group)
+            except Exception as error:  # noqa: BLE001 -- likewise, and it breaks only what asks for it
+                if _mentions(each, group):
+                    named = _named(each)
+                    broken["?" if named == _NAMELESS else named.partition(" ")[0].lower()] = (named, error)
+        return points, broken
+
+
+def _mentions(distribution: Distribution, group: str) -> bool:
+    try:
+        return f"[{group}]" in (distribution.read_text("entry_points.txt") or "")
+    except Exception:  # noqa: BLE001 -- what is no text at all may hold anything
+        return True
+
+
 def _distribution(point: EntryPoint) -> str:
-    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
+    return _named(point.dist) if point.dist else "an unknown distribution"
+
+
+def _named(distribution: Distribution) -> str:
+    try:
+        known = [distribution.metadata["Name"], distribution.version]
+    except Exception:  # noqa: BLE001 -- it differs by the release of Python
+        known = []
+    return " ".join(known) if known and all(known) else _NAMELESS
 
 
 def load(group: str, name: str) -> Loaded:
@@ -84,12 +123,19 @@ def load(group: str, name: str) -> Loaded:
 
     Raises:
         PluginNotFoundError: Nothing by that name is installed; lists what is.
-        PluginLoadError: Its import failed; says what to install where something is missing.
+        PluginLoadError: Its import failed, which says what to install where something is missing; or its distribution's
+            entry points cannot be read.
         PluginError: Two distributions claim the name.
     """
+    found, broken = _points(group)
     # Names are those of a URL's scheme, in which case does not count.
-    points = {point.value: point for point in entry_points(group=group) if point.name.lower() == name.lower()}
+    points = {point.value: point for point in found if point.name.lower() == name.lower()}
     what = "adapter" if group == ADAPTERS else "plugin"
+    if not points and name.lower() in broken:
+        distribution, error = broken[name.lower()]
+        raise PluginLoadError(
+            f"the entry points of {distribution} cannot be read: {type(error).__name__}: {error}; install it anew"
+        ) from error
     if not points:
         names = ", ".join(each.name for each in installed(group)) or "none"
         raise PluginNotFoundError(f"there is no {what} {name!r}; installed: {names}")
@@ -117,8 +163,11 @@ def _missing_extra(point: EntryPoint, error: BaseException) -> str:
         extra = re.search(r"""extra\s*==\s*['"]([^'"]+)['"]""", requirement)
         if name and extra and re.sub(r"[-_.]+", "-", name[0]).lower() == missing:
             extras.append(extra[1])
-    # Several may bring it: the one that the plugin, or else its module, is named after then.
+    # Several may bring it: the one that the plugin, or else its module, is named after then. Likewise where the module
+    # is no requirement's name, as `opentelemetry` is not `opentelemetry-api`.
     extras.sort(key=lambda extra: (extra not in point.name, extra not in point.value))
+    if not extras and point.name in point.dist.metadata.get_all("Provides-Extra", []):
+        extras = [point.name]
     return f"; run: pip install '{point.dist.name}[{extras[0]}]'" if extras else ""
 
 

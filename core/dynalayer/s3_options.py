@@ -9,6 +9,7 @@ import re
 import unicodedata
 
 from dynalayer.errors import ConfigurationError
+from dynalayer.quoting import quoted
 from dynalayer.urls import URL
 
 __all__ = ["checked_s3_access", "checked_s3_prefix", "checked_s3_writing"]
@@ -30,7 +31,7 @@ def checked_s3_prefix(bucket: str, prefix: str) -> str:
     """
     if not _BUCKET.fullmatch(bucket):
         raise ConfigurationError(
-            f"storage: {bucket!r:.100} is no bucket's name: 3 to 63 of a-z 0-9 . -; write //BUCKET/PREFIX"
+            f"storage: {quoted(bucket)} is no bucket's name: 3 to 63 of a-z 0-9 . -; write //BUCKET/PREFIX"
         )
     prefix = prefix.removesuffix("/")
     if len(prefix.encode()) > _MOST_PREFIX_BYTES:
@@ -54,7 +55,7 @@ def checked_s3_access(*, region: str | None = None, endpoint_url: str | None = N
         ConfigurationError: One of them can be none, or the endpoint holds credentials.
     """
     if region is not None and not _REGION.fullmatch(region):
-        raise ConfigurationError(f"storage: region={region!r:.100} is no region, as us-east-1 is")
+        raise ConfigurationError(f"storage: region={quoted(region)} is no region, as us-east-1 is")
     if endpoint_url is not None:
         if not re.match(r"https?://[^/?]", endpoint_url):
             raise ConfigurationError("storage: endpoint_url is a URL as http://127.0.0.1:9000 or https://host")
@@ -72,13 +73,13 @@ def checked_s3_writing(
             at once.
     """
     if storage_class is not None and not _CLASS.fullmatch(storage_class):
-        raise ConfigurationError(f"storage: storage_class={storage_class!r:.100} is none, as STANDARD_IA is")
+        raise ConfigurationError(f"storage: storage_class={quoted(storage_class)} is none, as STANDARD_IA is")
     if storage_class in _NOT_AT_ONCE:
         raise ConfigurationError(
             f"storage: what is in storage_class={storage_class} cannot be read at once; GLACIER_IR can"
         )
     if sse is not None and sse not in _ENCRYPTIONS:
-        raise ConfigurationError(f"storage: sse={sse!r:.100} is none of {', '.join(_ENCRYPTIONS)}")
+        raise ConfigurationError(f"storage: sse={quoted(sse)} is none of {', '.join(_ENCRYPTIONS)}")
     if kms_key_id is not None and sse != "aws:kms":
         raise ConfigurationError("storage: kms_key_id goes with sse=aws:kms")
     return _given(StorageClass=storage_class, ServerSideEncryption=sse, SSEKMSKeyId=kms_key_id)

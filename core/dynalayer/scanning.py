@@ -20,6 +20,7 @@ from dynalayer.current import read_current
 from dynalayer.errors import InvalidInputError, LayerError
 from dynalayer.eventlog.base import EventLog, Head, Record
 from dynalayer.fold import NetChanges
+from dynalayer.quoting import quoted
 from dynalayer.segments import Segment
 from dynalayer.snapshots import changes_of
 from dynalayer.storage import Storage
@@ -169,8 +170,8 @@ def _expression(filter: object) -> pc.Expression | None:
         return pq.filters_to_expression(filter)
     except (TypeError, ValueError, pa.ArrowException) as error:
         raise InvalidInputError(
-            f"filter={filter!r:.200} is no expression of pyarrow's, as pc.field('age') > 30, nor a list of triples, as "
-            f"[('age', '>', 30)]: {error}"
+            f"filter={quoted(filter, 200)} is no expression of pyarrow's, as pc.field('age') > 30, nor a list of "
+            f"triples, as [('age', '>', 30)]: {error}"
         ) from error
 
 
@@ -192,11 +193,11 @@ def _check(partition: str, schema: pa.Schema, expression: pc.Expression | None) 
 
 def _texts(columns: object) -> list[str]:
     if isinstance(columns, str) or not isinstance(columns, Iterable):
-        raise InvalidInputError(f"columns is a list of attribute names, not {columns!r:.100}")
+        raise InvalidInputError(f"columns is a list of attribute names, not {quoted(columns)}")
     names = list(columns)
     for name in names:
         if not isinstance(name, str):
-            raise InvalidInputError(f"columns is a list of attribute names; {name!r:.100} is none")
+            raise InvalidInputError(f"columns is a list of attribute names; {quoted(name)} is none")
     if len(set(names)) < len(names):
         raise InvalidInputError(f"columns names one twice: {', '.join(names)}")
     return names
@@ -210,7 +211,7 @@ def _wanted(partition: str, schema: pa.Schema, columns: Sequence[str] | None) ->
         if name not in schema.names:
             near = difflib.get_close_matches(name, schema.names, 3) or schema.names
             raise InvalidInputError(
-                f"no item of {partition!r} has a column {name!r:.100}; there are: {_listed(near)}. Attributes whose "
+                f"no item of {partition!r} has a column {quoted(name)}; there are: {_listed(near)}. Attributes whose "
                 "name begins with $ have none, nor has any but one of those that differ in capitals alone, or are not "
                 "among the thousand that most items have"
             )

@@ -13,6 +13,7 @@ the origin in the header. Where it pays the whole is one zstd frame, which `zstd
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ import zstandard
 
 from dynalayer.bulk import paused_collector
 from dynalayer.errors import SegmentCorruptError
+from dynalayer.packing import decompressed, decompressing
 from dynalayer.values import UNDECODABLE, Item, item_decoder, item_to_json
 
 __all__ = ["FORMAT", "Segment", "SegmentHeader", "SegmentKind", "fresh_name"]
@@ -33,6 +35,8 @@ FORMAT = 1
 """Version of the JSON codec's layout."""
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_EXPECTED = 250  # bytes that one of a frame unpacks to, at most, with few exceptions; ten are usual
+_LONGEST_HEADER = 65_536
 _WORTH_COMPRESSING = 1024  # below, a file takes a block of the disk either way, and plain text is easier to read
 
 
@@ -187,21 +191,51 @@ class Segment:
 
 
 def _hash(header: Mapping[str, Any], body: bytes | bytearray) -> str:
-    digest = hashlib.blake2b(orjson.dumps(header, option=orjson.OPT_SORT_KEYS), digest_size=16)
-    digest.update(b"\n")
+    digest = _begun_hash(header)
     digest.update(body)
     return digest.hexdigest()
+
+
+def _begun_hash(header: Mapping[str, Any]) -> hashlib.blake2b:
+    digest = hashlib.blake2b(orjson.dumps(header, option=orjson.OPT_SORT_KEYS), digest_size=16)
+    digest.update(b"\n")
+    return digest
 
 
 def _decompressed(data: bytes) -> bytes:
     if not data.startswith(_ZSTD_MAGIC):
         return data
-    # Streaming: it allocates what it really decodes, whatever size a rotten frame header claims.
-    stream = zstandard.ZstdDecompressor().decompressobj()
     try:
-        plain = stream.decompress(data)
-    except zstandard.ZstdError as error:
+        plain = decompressed(data, _EXPECTED * len(data))
+        if plain is None:
+            _check_unheld(data)
+            plain = decompressed(data, math.inf)
+    except (ValueError, zstandard.ZstdError) as error:
         raise SegmentCorruptError(f"the file is corrupt: {error}") from error
-    if not stream.eof or stream.unused_data:
-        raise SegmentCorruptError("the file is truncated" if not stream.eof else "bytes follow the segment's end")
-    return plain
+    return plain or b""
+
+
+def _check_unheld(data: bytes) -> None:
+    """Check a frame that unpacks to very much more than others do against its hash, before all of it is held.
+
+    Raises:
+        ValueError: It is no whole segment.
+    """
+    parts = decompressing(data)
+    begun = b""
+    for part in parts:
+        begun += part
+        if len(begun) > _LONGEST_HEADER or b"\n" in begun:
+            break
+    first, ended, body = begun.partition(b"\n")
+    header = orjson.loads(first[:_LONGEST_HEADER])
+    if not ended or type(header) is not dict or header.get("dynalayer") != "segment":
+        raise ValueError("it is no dynalayer segment")
+    stated = header.pop("hash", None)
+    digest = _begun_hash(header)
+    digest.update(body)
+    del begun, body
+    for part in parts:
+        digest.update(part)
+    if stated != digest.hexdigest():
+        raise ValueError("the content does not match its hash")

@@ -19,6 +19,7 @@ from dynalayer.errors import (
 from dynalayer.eventlog.base import MAX_REF_BYTES, SegmentRef
 from dynalayer.hookspecs import Capabilities
 from dynalayer.observing import Observers
+from dynalayer.quoting import quoted
 from dynalayer.segments import Segment, SegmentHeader
 from dynalayer.values import Item
 from dynalayer.wording import counted
@@ -87,7 +88,7 @@ class Storage:
     def _stored(self, ref: object, header: SegmentHeader, entries: int, *, cursor: str, at: int) -> SegmentRef:
         if not isinstance(ref, str) or not ref or len(ref.encode()) > MAX_REF_BYTES:
             raise self._named(
-                StorageError(f"the adapter returned no ref of 1 to {MAX_REF_BYTES} bytes but {ref!r:.300}"),
+                StorageError(f"the adapter returned no ref of 1 to {MAX_REF_BYTES} bytes but {quoted(ref, 300)}"),
                 header.partition,
             )
         return SegmentRef(
@@ -182,7 +183,7 @@ class Storage:
         )
         if not isinstance(segment, Segment):
             raise self._named(
-                StorageError(f"the adapter returned no segment for {ref!r} but {segment!r:.100}"), partition
+                StorageError(f"the adapter returned no segment for {ref!r} but {quoted(segment)}"), partition
             )
         return segment
 

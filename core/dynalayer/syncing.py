@@ -7,7 +7,6 @@ saves double work.
 from __future__ import annotations
 
 import itertools
-import logging
 import random
 import secrets
 import time
@@ -20,6 +19,7 @@ from dynalayer.errors import ConflictError, EventLogError, LayerError, SegmentMi
 from dynalayer.eventlog.base import MAX_DELTAS, EventLog, Head, HeadMove, Mark, Record, Unmarked
 from dynalayer.events import Change
 from dynalayer.fold import NetChanges, apply_changes, apply_segment
+from dynalayer.logs import log_failure
 from dynalayer.moving import announce_empty, give_back, has_moved, head_after, new_moment, rising
 from dynalayer.segments import Segment
 from dynalayer.snapshots import Snapshots, changes_of, contiguous, missing_record
@@ -27,8 +27,6 @@ from dynalayer.states import SyncResult
 from dynalayer.storage import Storage
 
 __all__ = ["Syncer"]
-
-logger = logging.getLogger("dynalayer")
 
 _FOLD_BYTES = 8 * 1024 * 1024  # packed; what one segment folds at most: about 300 MB of Python objects
 _PASSES = 4096  # segments that one sync writes at most for a partition; the next sync carries on
@@ -123,7 +121,8 @@ class Syncer:
                 if self._log.expire(now, _EXPIRED_AT_ONCE, to_iso(now - _REMEMBERED_SYNCS)) < _EXPIRED_AT_ONCE:
                     return
         except EventLogError as error:
-            logger.warning("expired records could not be deleted; the next sync tries again: %s", error)
+            text = "expired records could not be deleted; the next sync tries again: %s"
+            log_failure(text, error, error=error, table=self._log.table)
 
     def _sync(self, sync: _Sync, partition: str) -> None:
         sync.held_until = 0

@@ -44,6 +44,11 @@ class Trigger:
         """Forget the jobs that wait: a forked child has no part in those of its parent."""
         self._waiting.clear()
 
+    @property
+    def asks(self) -> bool:
+        """Whether there is a strategy to ask."""
+        return not self._closing and bool(self._hook.layer_strategy.get_hookimpls())
+
     def ask(
         self,
         partitions: Iterable[str],
@@ -51,7 +56,7 @@ class Trigger:
         partition_meta: Callable[[str], PartitionMeta],
     ) -> None:
         """Ask the strategies about the partitions just written, and start what they say."""
-        if self._closing or not self._hook.layer_strategy.get_hookimpls():
+        if not self.asks:
             return
         try:
             wanted = self._wanted(partitions, meta, partition_meta)

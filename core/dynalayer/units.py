@@ -16,6 +16,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from dynalayer.errors import InvalidInputError
+from dynalayer.quoting import quoted
 
 __all__ = ["get_units", "index_writes", "item_size", "plain_size", "read_units", "write_units"]
 
@@ -116,7 +117,7 @@ _SIZES: dict[str, Callable[[Any], int]] = {
 def _value_size(value: Any) -> int:
     kind = next(iter(value)) if isinstance(value, Mapping) and len(value) == 1 else None
     if kind not in _SIZES:
-        raise InvalidInputError(f"{value!r:.100} is no attribute value: its one key is one of {', '.join(_SIZES)}")
+        raise InvalidInputError(f"{quoted(value)} is no attribute value: its one key is one of {', '.join(_SIZES)}")
     return _SIZES[kind](value[kind])
 
 

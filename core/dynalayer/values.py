@@ -26,6 +26,7 @@ from typing import Any
 import orjson
 
 from dynalayer.errors import InvalidValueError
+from dynalayer.quoting import quoted
 
 __all__ = [
     "MAX_DEPTH",
@@ -113,7 +114,7 @@ def _pairs_to_json(mapping: object, depth: int) -> dict[str, Any]:
     encoded = {}
     for key, value in mapping.items():
         if type(key) is not str:
-            raise _RefusedError(f"an attribute's name is text, not {type(key).__name__} ({key!r:.50})")
+            raise _RefusedError(f"an attribute's name is text, not {type(key).__name__} ({quoted(key, 50)})")
         try:
             if not key.isascii():
                 _check_text(key)

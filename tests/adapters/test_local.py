@@ -95,19 +95,6 @@ def test_odd_partitions_get_folders_of_their_own_below_the_root_and_nowhere_else
         assert adapter.layer_getter(name, ref) == segments[name]
 
 
-def test_a_layer_keeps_odd_partitions_apart(tmp_path: Path, log: EventLog) -> None:
-    with layer_at(tmp_path / "snapshots", log) as layer:
-        for number, name in enumerate(ODD_NAMES):
-            put(layer, "one", partition=name, value=number)
-        assert layer.sync().count == len(ODD_NAMES)
-        fresh = layer_at(tmp_path / "snapshots", log)
-        assert {name: fresh.get(name) for name in ODD_NAMES} == {
-            name: expected("one", partition=name, value=number) for number, name in enumerate(ODD_NAMES)
-        }
-        assert layer.vacuum(dry_run=False).discarded == ()
-        assert layer.verify().findings == ()
-
-
 def test_names_stay_apart_where_a_file_system_folds_case() -> None:
     names = {safe_name(name) for name in ODD_NAMES}
     assert len(names) == len({name.casefold() for name in names}) == len(set(ODD_NAMES))
@@ -139,29 +126,6 @@ def test_a_name_is_a_plain_file_name_of_at_most_255_bytes(text: str) -> None:
 # Refs and roundtrips
 
 
-@given(
-    items=st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20), st.integers(-5, 5)),
-    deleted=st.sets(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)),
-    partition=st.sampled_from(ODD_NAMES),
-)
-@settings(deadline=None, max_examples=40)
-def test_what_is_set_is_what_is_got(
-    tmp_path_factory: pytest.TempPathFactory, items: dict[str, int], deleted: set[str], partition: str
-) -> None:
-    adapter = LocalAdapter(tmp_path_factory.mktemp("roundtrip"))
-    segment = Segment(
-        "users",
-        partition,
-        ORIGIN,
-        "delta",
-        3,
-        8,
-        {identifier: {"sk": identifier, "n": number} for identifier, number in items.items()},
-        frozenset(deleted - set(items)),
-    )
-    assert adapter.layer_getter(partition, adapter.layer_setter(partition, segment)) == segment
-
-
 def test_a_ref_is_the_file_name_and_holds_the_origin(adapter: LocalAdapter, tmp_path: Path) -> None:
     segment = segment_of("eu")
     ref = adapter.layer_setter("eu", segment)
@@ -175,12 +139,6 @@ def test_a_segment_set_twice_is_one_file(adapter: LocalAdapter, tmp_path: Path) 
     segment = segment_of("eu")
     assert adapter.layer_setter("eu", segment) == adapter.layer_setter("eu", segment)
     assert len(files(tmp_path)) == 1
-
-
-def test_segments_of_the_same_content_are_two_files(adapter: LocalAdapter) -> None:
-    refs = {adapter.layer_setter("eu", segment_of("eu")) for _ in range(2)}
-    assert len(refs) == 2
-    assert set(adapter.layer_list("eu")) == refs
 
 
 @pytest.mark.parametrize(
@@ -200,15 +158,6 @@ def test_a_partition_never_heard_of_has_no_segments(adapter: LocalAdapter, tmp_p
     with pytest.raises(SegmentMissingError, match="nobody"):
         adapter.layer_getter("nobody", "x.segment")
     assert not (tmp_path / "snapshots").exists()
-
-
-def test_what_is_discarded_is_gone_and_the_rest_is_there(adapter: LocalAdapter) -> None:
-    gone, kept = (adapter.layer_setter("eu", segment_of("eu")) for _ in range(2))
-    assert adapter.layer_discard("eu", gone) is True
-    assert adapter.layer_discard("eu", gone) is True
-    assert adapter.layer_list("eu") == [kept]
-    with pytest.raises(SegmentMissingError, match=gone):
-        adapter.layer_getter("eu", gone)
 
 
 # Durability
@@ -337,17 +286,8 @@ def test_a_folder_that_another_made_and_did_not_live_to_flush_is_flushed_before_
 # Damage
 
 
-def emptied(path: Path) -> None:
-    path.write_bytes(b"")
-
-
 def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-7])
-
-
-def cut_at_a_line(path: Path) -> None:
-    """Only for plain text: all that is left are whole lines."""
-    path.write_bytes(path.read_bytes()[: path.read_bytes().find(b"\n") + 1])
 
 
 def flipped(path: Path) -> None:
@@ -355,20 +295,6 @@ def flipped(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) * 2 // 3] ^= 0xFF
     path.write_bytes(data)
-
-
-def flipped_in_the_header(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[30] ^= 0x04
-    path.write_bytes(data)
-
-
-def grown(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b"\n{}")
-
-
-def foreign(path: Path) -> None:
-    path.write_text('{"hello": "world"}\n')
 
 
 def missing(path: Path) -> None:
@@ -388,34 +314,13 @@ def swapped_for_one_of_other_content(path: Path) -> None:
     path.write_bytes(other.to_bytes())
 
 
-def swapped_for_another_partitions(path: Path) -> None:
-    (other,) = path.parent.parent.joinpath("us").iterdir()
-    path.write_bytes(other.read_bytes())
-
-
-DAMAGES = (
-    emptied,
-    cut_short,
-    cut_at_a_line,
-    flipped,
-    flipped_in_the_header,
-    grown,
-    foreign,
-    missing,
-    a_folder,
-    swapped_for_one_of_other_content,
-    swapped_for_another_partitions,
-)
-
-
-@pytest.mark.parametrize("size", [1, 100], ids=["plain", "compressed"])
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", [flipped, missing, a_folder, swapped_for_one_of_other_content])
 def test_a_damaged_segment_is_an_error_that_names_it_and_never_an_answer(
-    tmp_path: Path, log: EventLog, damage: Callable[[Path], None], size: int
+    tmp_path: Path, log: EventLog, damage: Callable[[Path], None]
 ) -> None:
     root = tmp_path / "snapshots"
     with layer_at(root, log) as layer:
-        put(layer, *(f"item-{number}" for number in range(size)))
+        put(layer, *(f"item-{number}" for number in range(100)))
         put(layer, "other", partition="us")
         layer.sync()
         put(layer, "pending")
@@ -437,7 +342,7 @@ def test_a_damaged_segment_is_an_error_that_names_it_and_never_an_answer(
         if path.is_dir():
             path.rmdir()
         path.write_bytes(whole)
-        assert len(fresh.get("eu")) == size + 1
+        assert len(fresh.get("eu")) == 101
         assert fresh.verify().findings == ()
 
 
@@ -751,19 +656,6 @@ def check_vacuums_apart(one: Layer, other: Layer, orphans: tuple[Path, Path]) ->
     assert [path.exists() for path in orphans] == [False, False]
     assert one.verify().ok
     assert other.verify().ok
-
-
-def test_layers_of_two_tables_at_one_url_leave_each_others_segments_alone(tmp_path: Path) -> None:
-    logs = MemoryEventLog("user"), MemoryEventLog("users")
-    one, other = (layer_at(tmp_path, log, table=log.table) for log in logs)
-    check_vacuums_apart(one, other, (orphan(tmp_path / "user", logs[0]), orphan(tmp_path / "users", logs[1])))
-
-
-def test_layers_of_two_tables_in_one_folder_leave_each_others_segments_alone(tmp_path: Path) -> None:
-    events = tmp_path / "events.db"
-    with SQLiteEventLog(events, "user") as user, SQLiteEventLog(events, "users") as users:
-        one, other = (layer_at(tmp_path, log, table=log.table, storage=LocalAdapter(tmp_path)) for log in (user, users))
-        check_vacuums_apart(one, other, (orphan(tmp_path, user, "user"), orphan(tmp_path, users)))
 
 
 def test_two_logs_of_one_table_in_one_folder_leave_each_others_segments_alone(tmp_path: Path) -> None:

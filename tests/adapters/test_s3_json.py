@@ -7,16 +7,12 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import boto3
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-import strategies
 from dynalayer import (
     URL,
     Adapter,
@@ -25,15 +21,11 @@ from dynalayer import (
     Layer,
     MemoryEventLog,
     Segment,
-    SegmentMissingError,
-    SQLiteEventLog,
     StorageError,
 )
 from dynalayer.opening import StorageOption
 from dynalayer.values import Item
 from dynalayer_s3_json import S3JSONAdapter, putting
-from fakes import Ticking
-from odd_names import ODD_NAMES
 from s3_servers import S3, Answer, Asked, S3Proxy
 
 ORIGIN = "0123456789abcdef"
@@ -110,39 +102,6 @@ def test_a_segment_is_an_object_below_table_and_partition_and_its_ref_holds_the_
     assert adapter.layer_getter("eu", ref) == segment
 
 
-def test_odd_partitions_get_folders_of_their_own(adapter: S3JSONAdapter, s3: S3) -> None:
-    segments = {name: segment_of(name, number) for number, name in enumerate(ODD_NAMES)}
-    refs = {name: adapter.layer_setter(name, segment) for name, segment in segments.items()}
-    assert len({key.rpartition("/")[0] for key in s3.listed()}) == len(ODD_NAMES)
-    for name, ref in refs.items():
-        assert adapter.layer_list(name) == [ref]
-        assert adapter.layer_getter(name, ref) == segments[name]
-
-
-def test_a_segment_set_twice_is_one_object_and_two_of_the_same_content_are_two(
-    adapter: S3JSONAdapter,
-) -> None:
-    segment = segment_of("eu")
-    refs = {adapter.layer_setter("eu", each) for each in (segment, segment, segment_of("eu"))}
-    assert len(refs) == 2
-    assert set(adapter.layer_list("eu")) == refs
-
-
-def test_what_is_discarded_is_gone_and_may_be_discarded_again(adapter: S3JSONAdapter, s3: S3) -> None:
-    gone, kept = (adapter.layer_setter("eu", segment_of("eu")) for _ in range(2))
-    assert adapter.layer_discard("eu", gone) is True
-    assert adapter.layer_discard("eu", gone) is True
-    assert adapter.layer_discard("nobody", gone) is True
-    assert adapter.layer_list("eu") == [kept]
-    with pytest.raises(SegmentMissingError, match=f"there is no object s3://{s3.bucket}/snapshots/users/eu/{gone}"):
-        adapter.layer_getter("eu", gone)
-
-
-def test_a_partition_never_heard_of_has_no_segments(adapter: S3JSONAdapter) -> None:
-    adapter.layer_setter("eu", segment_of("eu"))
-    assert adapter.layer_list("e") == adapter.layer_list("eu/") == adapter.layer_list("us") == []
-
-
 def test_a_listing_of_several_pages_is_whole_and_holds_nothing_else(
     moto_s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,110 +138,6 @@ def test_a_prefix_may_be_any_path(s3: S3, prefix: str) -> None:
 
 
 # Layers
-
-
-def live(layer: Layer, again: Callable[[], Layer]) -> None:
-    """Set, sync, delete, compact, look back, vacuum."""
-    put(layer, "one", "two")
-    put(layer, "other", partition="us", value=2)
-    assert layer.sync().count == 3
-    assert again().get("eu") == expected("one", "two")
-    layer.set([{"type": "DELETE", "item": {"pk": "eu", "sk": "one"}}])
-    layer.sync()
-    assert again().get("eu") == expected("two")
-    for number in range(40):
-        put(layer, f"item-{number:02d}", value=number)
-        layer.sync()
-    left = [*(expected(f"item-{number:02d}", value=number)[0] for number in range(40)), expected("two")[0]]
-    fresh = again()
-    assert fresh.get("eu") == layer.get("eu") == left
-    assert fresh.get("eu", at=1) == expected("one", "two")
-    assert fresh.get("eu", at=20) == [*left[:18], left[-1]]
-    assert fresh.get("us") == expected("other", partition="us", value=2)
-    assert fresh.verify().findings == ()
-
-
-def test_a_layer_lives_on_s3_from_its_first_set_to_its_vacuum(s3: S3, tmp_path: Path, opened: Open) -> None:
-    clock = Ticking()
-    with SQLiteEventLog(tmp_path / "events.db", "users") as log:
-        layer = opened(s3.url(), log, clock=clock)
-        live(layer, lambda: opened(s3.url(), log, clock=clock))
-        before = len(s3.listed())
-        assert before > 43  # a segment a sync, and what compactions wrote
-        assert layer.vacuum(dry_run=False).discarded == ()
-        clock.advance(6 * 86_400)
-        put(layer, "late")
-        layer.sync()
-        discarded = layer.vacuum(dry_run=False).discarded
-        assert discarded
-        assert len(s3.listed()) == before + 1 - len(discarded)
-        assert layer.verify().findings == ()
-        assert len(opened(s3.url(), log, clock=clock).get("eu")) == 42
-
-
-def test_a_layer_keeps_odd_partitions_apart(s3: S3, opened: Open) -> None:
-    log = MemoryEventLog("users")
-    layer = opened(s3.url(), log)
-    for number, name in enumerate(ODD_NAMES):
-        put(layer, "one", partition=name, value=number)
-    assert layer.sync().count == len(ODD_NAMES)
-    fresh = opened(s3.url(), log)
-    for number, name in enumerate(ODD_NAMES):
-        assert fresh.get(name) == expected("one", partition=name, value=number)
-    assert layer.vacuum(dry_run=False).discarded == ()
-
-
-def test_syncs_that_race_lose_nothing(s3: S3, tmp_path: Path, opened: Open) -> None:
-    path = tmp_path / "events.db"
-    logs = [SQLiteEventLog(path, "users") for _ in range(2)]
-    # Leases of no length: each sync believes that it may.
-    layers = [opened(s3.url(publish="true"), log, lease=0.001) for log in logs]
-    errors: list[BaseException] = []
-
-    def work(layer: Layer, name: str) -> None:
-        try:
-            for number in range(15):
-                put(layer, f"{name}-{number:02d}")
-                layer.sync()
-        except BaseException as error:  # noqa: BLE001 -- told below
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(layer, name)) for layer, name in zip(layers, "ab", strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    layers[0].sync()
-    everything = expected(*(f"{name}-{number:02d}" for name in "ab" for number in range(15)))
-    assert opened(s3.url(), logs[0]).get("eu") == everything
-    assert layers[0].verify().findings == ()
-    for log in logs:
-        log.close()
-
-
-def test_layers_of_two_tables_and_of_two_logs_below_one_prefix_leave_each_others_segments_alone(
-    s3: S3, opened: Open
-) -> None:
-    logs = MemoryEventLog("user"), MemoryEventLog("users"), MemoryEventLog("users")
-    layers = [opened(s3.url(), log, table=log.table) for log in logs]
-    for number, layer in enumerate(layers):
-        put(layer, f"of-{number}")
-        layer.sync()
-    for layer in layers:
-        assert layer.vacuum(dry_run=False).discarded == ()
-    for number, layer in enumerate(layers):
-        assert layer.verify().ok
-        assert layer.get("eu") == expected(f"of-{number}")
-
-
-@given(items=st.dictionaries(strategies.identifiers(), strategies.items(), max_size=5))
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_set_is_what_is_got_type_for_type(adapter: S3JSONAdapter, items: dict[str, Item]) -> None:
-    segment = Segment("users", "eu", ORIGIN, "delta", 3, 8, items, frozenset({"gone"} - set(items)))
-    found = adapter.layer_getter("eu", adapter.layer_setter("eu", segment))
-    assert strategies.exactly(dict(found.items)) == strategies.exactly(items)
-    assert found.deleted == segment.deleted
 
 
 # Parts

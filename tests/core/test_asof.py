@@ -299,6 +299,38 @@ def test_a_read_that_was_held_up_past_the_ttl_is_refused_not_wrong(tmp_path: Pat
         slow.get(at=moment)
 
 
+@pytest.mark.parametrize("by", ["version", "moment"])
+def test_a_reader_held_up_while_records_are_folded_and_expire_finds_what_the_head_names_now(
+    by: str, tmp_path: Path, clock: Ticking
+) -> None:
+    inner = MemoryEventLog("users")
+    log = Between(inner)
+    slow, other = (
+        Layer(
+            table="users",
+            get_item_unique_identifier="id",
+            events=events,
+            storage=LocalAdapter(tmp_path),
+            ttl=DAY,
+            clock=clock,
+        )
+        for events in (log, inner)
+    )
+    other.set([put("a")])
+    other.set([put("b")])
+    moment = other.history()[-1].at
+
+    def held_up() -> None:
+        other.sync()
+        clock.advance(2 * DAY)
+        other.set([put("c")])
+        other.sync()
+        assert [event.version for event in other.history()] == [3]
+
+    log.then("after old_segments", held_up)
+    assert [item["id"] for item in slow.get(at=2 if by == "version" else moment)] == ["a", "b"]
+
+
 def test_an_adapter_that_gives_what_it_keeps_keeps_it_from_callers(make: Callable[..., Layer], tmp_path: Path) -> None:
     class Same(LocalAdapter):
         def __init__(self) -> None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
+import itertools
+import json
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from dynalayer import Layer, MemoryEventLog, SQLiteEventLog
+from dynalayer import EventLog, HistoryError, Layer, MemoryEventLog, SQLiteEventLog
 from dynalayer_local import LocalAdapter
 from fakes import DAY, Ticking
+from servers import REGION, dynamodb_client, fresh_table
 from strategies import exactly, identifiers, items, texts
 
 partitions = st.one_of(st.sampled_from(["", "a", "A", "a/b", "..", "~empty"]), texts(max_size=12))
@@ -63,23 +70,83 @@ def test_values_come_back_as_they_went_in_before_and_after_a_sync_and_a_compacti
         shutil.rmtree(folder)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a machine's layers keep what they are given.
+
+    Attributes:
+        log: Opens the event log of a table, in a folder.
+        storage: What `storage` is given for a table, below a folder.
+    """
+
+    log: Callable[[str, Path], EventLog]
+    storage: Callable[[str, Path], Any]
+
+
+LOGS = ["memory", "sqlite", "dynamodb"]
+STORES = ["local", "parquet", "s3-json", "stack"]
+
+
+def log_of(name: str, request: pytest.FixtureRequest) -> Callable[[str, Path], EventLog]:
+    if name == "memory":
+        return lambda table, folder: MemoryEventLog(table)
+    if name == "sqlite":
+        return lambda table, folder: SQLiteEventLog(folder / "events.db", table)
+    from dynalayer.eventlog.dynamodb import DynamoDBEventLog  # noqa: PLC0415 -- heavy, and few tests need it
+
+    table_of_all, client = request.getfixturevalue("events_table")
+    return lambda table, folder: DynamoDBEventLog(table_of_all, table, client=client)
+
+
+def storage_of(name: str, request: pytest.FixtureRequest) -> Callable[[str, Path], Any]:
+    if name == "local":
+        return lambda table, folder: LocalAdapter(folder / "snapshots")
+    if name == "parquet":
+        return lambda table, folder: f"parquet+file:{folder}/snapshots"
+    s3 = request.getfixturevalue("moto_s3")
+    url = f"s3-json://{s3.bucket}/p?endpoint_url={s3.endpoint_url}&region={REGION}"
+    if name == "s3-json":
+        return lambda table, folder: url
+    return lambda table, folder: ["retry:3", f"cache:{folder}/cache", {"use": "encryption", "key": key_of}, url]
+
+
+def key_of(identifier: str | None) -> tuple[str, bytes]:
+    return "one", b"k" * 32
+
+
+@pytest.fixture
+def events_table(moto_server: str) -> Iterator[tuple[str, Any]]:
+    """One DynamoDB table for all layers of a test: each has a table's name of its own."""
+    with contextlib.closing(dynamodb_client(moto_server)) as client, fresh_table(client) as name:
+        yield name, client
+
+
 class LayerMachine(RuleBasedStateMachine):
     """A layer beside a dict, through syncs, vacuums, expiry and layers that know nothing yet."""
 
-    def __init__(self) -> None:
+    numbers = itertools.count()
+
+    def __init__(self, place: Place) -> None:
         super().__init__()
+        self.table = f"t{next(self.numbers)}"
         self.folder = Path(tempfile.mkdtemp(prefix="dynalayer-test-"))
+        self.place = place
         self.clock = Ticking()
-        self.log = SQLiteEventLog(self.folder / "events.db", "t")
+        self.log = place.log(self.table, self.folder)
+        self.layers: list[Layer] = []
         self.layer = self.opened()
         self.model: dict[str, dict[str, Any]] = {}
+        self.past: dict[str, list[dict[str, Any]]] = {}
+        self.events: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
+        self.moments: dict[str, list[dt.datetime]] = {}
+        self.waited = False
         self.set_events = 0
         self.folded = 0
 
     def opened(self) -> Layer:
-        return Layer(
-            table="t", events=self.log, storage=LocalAdapter(self.folder / "snapshots"), ttl=DAY, clock=self.clock
-        )
+        storage = self.place.storage(self.table, self.folder)
+        self.layers.append(Layer(table=self.table, events=self.log, storage=storage, ttl=DAY, clock=self.clock))
+        return self.layers[-1]
 
     @rule(
         partition=st.sampled_from("xy"),
@@ -90,14 +157,17 @@ class LayerMachine(RuleBasedStateMachine):
         ),
     )
     def write(self, partition: str, changes: list[tuple[str, str, int]]) -> None:
-        self.layer.set(
-            [{"type": kind, "partition": partition, "id": key, "item": {"n": n}} for kind, key, n in changes]
-        )
+        told = [(kind, key, {"n": n, "big": "x" * n}) for kind, key, n in changes]
+        given = [{"type": kind, "partition": partition, "id": key, "item": item} for kind, key, item in told]
+        moment = self.layer.set(given)[0].at
         kept = self.model.setdefault(partition, {})
-        for kind, key, n in changes:
+        for kind, key, item in told:
             kept.pop(key, None)
             if kind != "DELETE":
-                kept[key] = {"n": n}
+                kept[key] = item
+        self.past.setdefault(partition, [{}]).append(dict(kept))
+        self.moments.setdefault(partition, []).append(moment)
+        self.events.setdefault(partition, []).extend(told)
         self.set_events += len(changes)
 
     @rule()
@@ -108,6 +178,7 @@ class LayerMachine(RuleBasedStateMachine):
     @rule()
     def wait(self) -> None:
         self.clock.advance(1.5 * DAY)
+        self.waited = True
 
     @rule()
     def open_anew(self) -> None:
@@ -118,6 +189,42 @@ class LayerMachine(RuleBasedStateMachine):
     def vacuum(self) -> None:
         self.layer.vacuum(dry_run=False)
 
+    @precondition(lambda self: self.model)
+    @rule(data=st.data(), by_moment=st.booleans())
+    def read_as_it_was(self, data: st.DataObject, by_moment: bool) -> None:
+        partition = data.draw(st.sampled_from(sorted(self.past)))
+        version = data.draw(st.integers(0, len(self.past[partition]) - 1))
+        kept = self.past[partition][version]
+        at = self.moments[partition][version - 1] if by_moment and version else version
+        try:
+            assert self.layer.get(partition, at=at) == [kept[key] for key in sorted(kept)]
+        except HistoryError:
+            assert self.waited, "nothing has expired"
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def look_back(self, data: st.DataObject) -> None:
+        partition = data.draw(st.sampled_from(sorted(self.events)))
+        told = [(each.type, each.id, each.item) for each in self.layer.history(partition)]
+        whole = self.events[partition]
+        assert told == whole[len(whole) - len(told) :]
+        pending = self.layer.meta(partition).unsynced_total
+        assert len(told) >= (pending if self.waited else len(whole))
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def read_by_columns(self, data: st.DataObject) -> None:
+        partition = data.draw(st.sampled_from(sorted(self.model)))
+        kept = self.model[partition]
+        rows = self.layer.scan(partition, columns=["$id", "$item"] if kept else None).read_all().to_pylist()
+        assert {row["$id"]: json.loads(row["$item"]) for row in rows} == kept
+        assert len(rows) == len(kept)
+
+    @precondition(lambda self: self.model)
+    @rule()
+    def verify(self) -> None:
+        assert self.layer.verify().ok
+
     @invariant()
     def reads_as_the_dict_would(self) -> None:
         for partition, kept in self.model.items():
@@ -126,10 +233,42 @@ class LayerMachine(RuleBasedStateMachine):
         assert (meta.synced_total, meta.unsynced_total) == (self.folded, self.set_events - self.folded)
 
     def teardown(self) -> None:
-        assert self.layer.verify().ok
-        self.log.close()
-        shutil.rmtree(self.folder)
+        try:
+            assert self.layer.verify().ok
+        finally:
+            for layer in self.layers:
+                layer.close()
+            self.log.close()
+            shutil.rmtree(self.folder)
 
 
-TestLayerMachine = LayerMachine.TestCase
-TestLayerMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+# Every log and every store at least once; many examples where nothing is asked of a server.
+PLACES = [
+    ("sqlite", "local", 30, 40),
+    ("memory", "parquet", 10, 30),
+    ("dynamodb", "local", 3, 20),
+    ("memory", "s3-json", 3, 20),
+    ("dynamodb", "parquet", 2, 20),
+    ("sqlite", "stack", 3, 20),
+]
+
+
+@pytest.mark.parametrize(("log", "store", "examples", "steps"), PLACES, ids=[f"{p[0]} {p[1]}" for p in PLACES])
+def test_a_layer_reads_as_a_dict_would(
+    log: str, store: str, examples: int, steps: int, request: pytest.FixtureRequest
+) -> None:
+    place = Place(log_of(log, request), storage_of(store, request))
+    run_state_machine_as_test(
+        lambda: LayerMachine(place),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
+
+
+def test_no_log_and_no_store_is_left_out() -> None:
+    assert {log for log, *_ in PLACES} == set(LOGS)
+    assert {store for _, store, *_ in PLACES} == set(STORES)

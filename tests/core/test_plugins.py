@@ -291,6 +291,39 @@ def test_what_is_installed_is_listed_without_importing_it(install: Install) -> N
     assert module not in sys.modules
 
 
+@pytest.mark.parametrize(
+    ("metadata", "points", "shown"),
+    [
+        (b"Name: bad\nVersion: 1\n", b"[dynalayer.adapters]\nno equals sign\n", ("bad", "bad 1")),
+        (b"Name: bad\nVersion: 1\n", b"[dynalayer.adapters]\nbad = !!!\n", ("bad", "bad 1")),
+        (b"\xff", b"[dynalayer.adapters]\nbad = \xff:X\n", ("?", "a distribution whose metadata cannot be read")),
+        (None, b"[dynalayer.adapters]\nbad = bad:X\n", ("bad", "a distribution whose metadata cannot be read")),
+        (b"Name: bad\nVersion: 1\n", b"[somebody.else]\nno equals sign\n", None),
+    ],
+)
+def test_a_distribution_with_bad_metadata_harms_nobody_and_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    metadata: bytes | None,
+    points: bytes,
+    shown: tuple[str, str] | None,
+) -> None:
+    info = tmp_path / "bad-1.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_bytes(points)
+    if metadata is not None:
+        (info / "METADATA").write_bytes(metadata)
+    before = {(each.name, each.distribution) for each in installed(ADAPTERS)}
+    monkeypatch.syspath_prepend(tmp_path)
+    after = {(each.name, each.distribution) for each in installed(ADAPTERS)}
+    assert after - before == ({shown} if shown else set())
+    assert before <= after
+    assert load(ADAPTERS, "local").distribution.startswith("dynalayer ")
+    if shown:
+        with pytest.raises(PluginLoadError, match=f"{shown[1]} cannot be"):
+            load(ADAPTERS, shown[0])
+
+
 def test_an_adapter_is_imported_only_when_it_is_asked_for(build: Callable[..., Layer], install: Install) -> None:
     module = install("stranger-shelf", SHELF, adapters={"shelf": "Shelf"}, plugins={"shelfish": "Shelf"})
     build(storage="local:never-written", plugins=["thread"])
@@ -355,6 +388,14 @@ def test_of_several_extras_that_bring_a_missing_module_the_one_is_told_that_the_
     )
     with pytest.raises(PluginLoadError, match=r"pip install 'stranger-shelf\[shelf\]'"):
         build(storage="shelf-oak:x")
+
+
+def test_a_missing_module_of_another_name_is_told_with_the_extra_that_the_plugin_is_named_after(
+    build: Callable[..., Layer], install: Install
+) -> None:
+    install("stranger-shelf", "import no_such_oak", requires=["oak-api; extra == 'shelf'"], adapters={"shelf": "Shelf"})
+    with pytest.raises(PluginLoadError, match=r"pip install 'stranger-shelf\[shelf\]'"):
+        build(storage="shelf:x")
 
 
 def test_a_missing_module_that_no_extra_brings_is_named(build: Callable[..., Layer], install: Install) -> None:

@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import strategies
@@ -84,6 +84,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.parametrize("kind", ["parquet+memory", "local"])
+@settings(deadline=None)
 @given(steps=STEPS)
 def test_a_scan_gives_what_get_gives_whatever_was_done(
     kind: str, steps: list[Any], tmp_path_factory: pytest.TempPathFactory

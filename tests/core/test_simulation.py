@@ -16,7 +16,7 @@ from dynalayer.testing.simulate.__main__ import main
 from dynalayer.testing.simulate.shorten import shortened
 from planted import PLANTS
 
-SEEDS = 300
+SEEDS = 250
 CHUNK = 25
 WITHIN = 200  # seeds in which a planted fault must be found
 
@@ -40,6 +40,11 @@ def test_no_seed_loses_doubles_or_misses_an_event(first: int) -> None:
 def test_no_seed_fails_over_files(log: str, store: str) -> None:
     for seed in range(1000, 1008):
         assert run(plan_of(seed, log=log, store=store)).failure is None, seed
+
+
+def test_no_seed_fails_over_dynamodb_where_requests_are_lost_late_and_refused() -> None:
+    for seed in range(2000, 2006):
+        assert run(plan_of(seed, log="dynamodb", store="memory")).failure is None, seed
 
 
 def first_failure() -> Outcome | None:

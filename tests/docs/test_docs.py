@@ -16,6 +16,9 @@ import dynalayer
 from dynalayer import Capabilities, Layer, LayerError, LayerMeta, PartitionMeta
 from dynalayer.cli import main
 from dynalayer.hookspecs import HookSpecs
+from dynalayer_cache import Cache
+from dynalayer_encryption import Encryption
+from dynalayer_retry import Retry
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
@@ -32,7 +35,19 @@ def first_cells(title: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/guide.md", "docs/dynamodb.md", "docs/s3.md", "docs/parquet.md", "docs/strategies.md"]
+    "page",
+    [
+        "README.md",
+        "docs/conformance.md",
+        "docs/guide.md",
+        "docs/dynamodb.md",
+        "docs/observing.md",
+        "docs/parquet.md",
+        "docs/plugins.md",
+        "docs/s3.md",
+        "docs/strategies.md",
+        "docs/wrappers.md",
+    ],
 )
 def test_the_examples_run_as_they_stand(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -82,6 +97,19 @@ def test_every_hook_and_capability_stands_in_the_reference_with_its_arguments() 
     assert told == {name: list(inspect.signature(hook).parameters)[1:] for name, hook in hooks if name[0] != "_"}
     rows = re.findall(r"^\| `(\w+)` \| `(True|False)` \|", section("Hooks"), re.MULTILINE)
     assert dict(rows) == {field.name: str(field.default) for field in fields(Capabilities)}
+
+
+def test_every_setting_of_a_wrapper_stands_on_its_page_with_its_default() -> None:
+    page = (ROOT / "docs" / "wrappers.md").read_text()
+    for wrapper in (Cache, Encryption, Retry):
+        match = re.search(rf"^## {wrapper.name}$(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+        assert match, wrapper
+        rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", match[1], re.MULTILINE)
+        settings = list(inspect.signature(wrapper).parameters.values())
+        empty = inspect.Parameter.empty
+        assert [(name, told.strip()) for name, told in rows] == [
+            (each.name, "" if each.default is empty else f"`{each.default!r}`") for each in settings
+        ]
 
 
 def test_every_command_stands_in_the_reference_and_its_options_exist() -> None:

@@ -7,7 +7,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -54,7 +54,7 @@ class Cache:
                 data = gzip.decompress(data)
             if not data.strip():
                 raise self._refused("it is empty; where a partition has no items that is []")
-            found = json.loads(data, parse_float=float if floats else Decimal, parse_constant=_refuse)
+            found = json.loads(data, parse_float=float if floats else _decimal, parse_constant=_refuse)
         except (EOFError, OSError, zlib.error) as error:
             raise self._refused(f"its gzip is truncated or damaged: {error}") from error
         except LayerError:
@@ -78,6 +78,13 @@ _KINDS = {
     bool: "true or false",
     type(None): "null",
 }
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent of very many digits
+        raise ValueError(f"{text:.50} is no number that can be kept") from None
 
 
 def _refuse(constant: str) -> NoReturn:

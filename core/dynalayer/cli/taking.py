@@ -23,6 +23,7 @@ from dynalayer.wording import counted
 __all__ = ["Importer", "import_events", "lines_of"]
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_LONGEST_LINE = 128 * 1024 * 1024  # bytes; no log takes an event of as many, and gzip may hold a line without an end
 
 
 def _lines(_ctx: click.Context, _param: click.Parameter, value: str) -> Lines:
@@ -150,6 +151,9 @@ class Importer:
             for number, line in enumerate(lines_of(file), 1):
                 if number < from_line or number in self.skip or not line.strip():
                     continue
+                if len(line) > _LONGEST_LINE:
+                    self._flush()
+                    raise self._refused(number, f"more than {_LONGEST_LINE:,} bytes, which no log takes as one event")
                 try:
                     event = self._parse(line)
                 except UNDECODABLE as error:
@@ -212,10 +216,15 @@ class Importer:
 
 
 def lines_of(file: IO[bytes]) -> Iterator[bytes]:
-    """A file's lines, unpacked where it is gzip."""
+    """A file's lines, unpacked where it is gzip; of one that is too long the beginning, itself too long."""
     peek = getattr(file, "peek", None)
     if peek is not None and peek(2)[:2] == _GZIP_MAGIC:
         with gzip.open(file) as unpacked:
-            yield from unpacked
+            yield from _bounded(unpacked)
     else:
-        yield from file
+        yield from _bounded(file)
+
+
+def _bounded(file: IO[bytes]) -> Iterator[bytes]:
+    while line := file.readline(_LONGEST_LINE + 1):
+        yield line

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Self
 
@@ -45,6 +45,7 @@ __all__ = [
     "Run",
     "SegmentRef",
     "Unmarked",
+    "segment_ref",
 ]
 
 MAX_DELTAS = 32
@@ -227,11 +228,34 @@ class Head:
             ValueError: It is no head.
         """
         try:
-            fields: dict[str, Any] = orjson.loads(data)
-            segments = tuple(SegmentRef(**segment) for segment in fields.pop("segments"))
-            return cls(segments=segments, **fields)
+            told: dict[str, Any] = orjson.loads(data)
+            segments = tuple(segment_ref(segment) for segment in told.pop("segments"))
+            return cls(segments=segments, **_typed(told, _HEAD))
         except UNDECODABLE as error:
             raise ValueError(f"no head: {error}") from error
+
+
+_HEAD = {field.name: type(field.default) for field in fields(Head)}
+_REF = dict.fromkeys(("ref", "kind", "name", "cursor"), str) | dict.fromkeys(
+    ("from_version", "to_version", "entries", "at"), int
+)
+
+
+def segment_ref(told: dict[str, Any]) -> SegmentRef:
+    """A segment's line in a head, or in a list of old ones, as it was parsed.
+
+    Raises:
+        ValueError: It is none; `UNDECODABLE` lists what else odd input can raise.
+    """
+    return SegmentRef(**_typed(told, _REF))
+
+
+def _typed(told: dict[str, Any], kinds: Mapping[str, type]) -> dict[str, Any]:
+    """What a row says, where every field is of its kind; numbers count something, and fit the stores."""
+    for name, value in told.items():
+        if type(value) is not kinds[name] or (type(value) is int and not 0 <= value < 2**62):
+            raise ValueError(f"{name} is {value!r:.50}")
+    return told
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
@@ -73,6 +74,17 @@ class MemoryEventLog(EventLog):
     def origin(self) -> str:
         """See `EventLog`."""
         return self._origin
+
+    def copy(self) -> MemoryEventLog:
+        """Another log of the same past and identity, which from now on goes its own way."""
+        with self._open():
+            other = copy.copy(self)
+            vars(other).update(
+                _lock=threading.RLock(),
+                _partitions=copy.deepcopy(self._partitions),
+                _cursors=dict(self._cursors),
+            )
+            return other
 
     @contextmanager
     def _open(self) -> Iterator[None]:

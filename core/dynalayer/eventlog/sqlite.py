@@ -30,8 +30,8 @@ from dynalayer.eventlog.base import (
     Record,
     RecordKind,
     Run,
-    SegmentRef,
     Unmarked,
+    segment_ref,
 )
 from dynalayer.eventlog.sqlite_file import SQLiteFile, nothing_was_done
 from dynalayer.values import UNDECODABLE
@@ -324,7 +324,7 @@ class SQLiteEventLog(EventLog):
             )
             with self._undamaged(partition):
                 return tuple(
-                    OldSegment(SegmentRef(**orjson.loads(segment)), retired_at, keep_until)
+                    OldSegment(segment_ref(orjson.loads(segment)), retired_at, keep_until)
                     for segment, retired_at, keep_until in found
                 )
 

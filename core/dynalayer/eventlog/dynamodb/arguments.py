@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from dynalayer.errors import ConfigurationError
+from dynalayer.quoting import quoted
 from dynalayer.urls import URL
 
 __all__ = ["check_endpoint", "check_name", "check_place", "check_shards"]
@@ -26,7 +27,7 @@ def check_place(name: object, *, client: object, region: object, endpoint_url: o
             if given is not None:
                 raise ConfigurationError(f"a client of your own has its {what} already; give it or {what}, not both")
     if region is not None and not (isinstance(region, str) and region):
-        raise ConfigurationError(f"region={region!r:.50} is no region; one is text, as in eu-west-1")
+        raise ConfigurationError(f"region={quoted(region, 50)} is no region; one is text, as in eu-west-1")
     if endpoint_url is not None:
         if not isinstance(endpoint_url, str) or not endpoint_url.startswith(("http://", "https://")):
             raise ConfigurationError("events: endpoint_url is a URL as http://127.0.0.1:8000 or https://host")
@@ -68,4 +69,6 @@ def check_shards(pending_shards: object) -> None:
         ConfigurationError: It is none.
     """
     if type(pending_shards) is not int or not 1 <= pending_shards <= _MAX_SHARDS:
-        raise ConfigurationError(f"pending_shards={pending_shards!r:.50} is no whole number from 1 to {_MAX_SHARDS}")
+        raise ConfigurationError(
+            f"pending_shards={quoted(pending_shards, 50)} is no whole number from 1 to {_MAX_SHARDS}"
+        )

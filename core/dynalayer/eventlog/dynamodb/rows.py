@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from dynalayer.clock import INITIAL, MICROSECONDS, from_iso
-from dynalayer.eventlog.base import Draft, Head, OldSegment, Record, RecordKind, SegmentRef, Unmarked
+from dynalayer.eventlog.base import Draft, Head, OldSegment, Record, RecordKind, Unmarked, segment_ref
 from dynalayer.eventlog.dynamodb.damage import DamagedRowError
 from dynalayer.packing import frame, unframe
 from dynalayer.values import UNDECODABLE
@@ -390,7 +390,7 @@ def old_segments_of(row: Row) -> tuple[OldSegment, ...]:
     try:
         listed = orjson.loads(unframe(_bytes(row, "segments"), _UNPACKED_LIMIT))
         return tuple(
-            OldSegment(SegmentRef(**old["segment"]), int(old["retired_at"]), int(old["keep_until"])) for old in listed
+            OldSegment(segment_ref(old["segment"]), int(old["retired_at"]), int(old["keep_until"])) for old in listed
         )
     except UNDECODABLE as error:
         raise DamagedRowError(f"no list of segments: {error}") from error

@@ -9,9 +9,10 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
+from dynalayer.testing.simulate.logs import LOGS
 from dynalayer.testing.simulate.run import plan_of, run
 from dynalayer.testing.simulate.shorten import shortened
-from dynalayer.testing.simulate.stores import LOGS, STORES
+from dynalayer.testing.simulate.stores import STORES
 
 __all__ = ["main"]
 

@@ -306,6 +306,8 @@ def _short(answer: object) -> str:
             text = f"{partition!r} {version}"
         case tuple() if answer and all(isinstance(each, Appended) for each in answer):
             text = ", ".join(map(_short, answer))
+        case _ if hasattr(answer, "status_code"):
+            text = str(answer.status_code)
         case _:
             text = repr(answer)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from dynalayer.eventlog.base import EventLog, SegmentRef
 from dynalayer.layer import Layer
 from dynalayer.testing.faults import Crashed
 from dynalayer.testing.simulate.actors import OPERATIONS, PARTITIONS, RETENTION, Operation, allowed
-from dynalayer.testing.simulate.faults import FAULTS, Network, Process, SimulatedLog, SimulatedStore, WitnessedLog
-from dynalayer.testing.simulate.stores import LOGS, STORES, TABLE, Logs, Store
+from dynalayer.testing.simulate.faults import FAULTS, Network, Process, SimulatedStore
+from dynalayer.testing.simulate.logs import Logs, logs_of
+from dynalayer.testing.simulate.stores import STORES, TABLE, Store
 from dynalayer.testing.simulate.truth import Truth
 from dynalayer.testing.simulate.world import HOUR, SECOND, Actor, Simulated, World
 
@@ -184,24 +185,21 @@ class Scene:
         plan: What the run is made of.
         world: Time, chance and turns.
         folder: For files.
+        logs: Opens the logs.
     """
 
-    def __init__(self, plan: Plan, world: World, folder: Path) -> None:
+    def __init__(self, plan: Plan, world: World, folder: Path, logs: Callable[[World, Truth, Path], Logs]) -> None:
         self.world = world
         self.truth = Truth()
         self.network = Network(self.world, rate=plan.rate, kinds=plan.faults, only=plan.only)
         self.plan = plan
-        self._logs: Logs = LOGS[plan.log](folder)
+        self._logs = logs(world, self.truth, folder)
         self.store: Store = STORES[plan.store](folder)
-
-    def log(self) -> EventLog:
-        """The log, as another process opens it, with its witness."""
-        return WitnessedLog(self._logs.open(), self.truth, self.world, lasting=self._logs.lasting)
 
     def layer(self, actor: Actor, process: Process, *, remember: bool) -> Layer:
         """An actor's layer."""
         return self._layer(
-            SimulatedLog(self.log(), process),
+            self._logs.open(process),
             [SimulatedStore(process, self.truth, self.store)],
             clock=actor.clock,
             cache_bytes=2**20 if remember else 0,
@@ -209,7 +207,7 @@ class Scene:
 
     def quiet_layer(self) -> Layer:
         """A layer without faults, as another process has it."""
-        return self._layer(self.log(), [], clock=lambda: self.world.now)
+        return self._layer(self._logs.open(None), [], clock=lambda: self.world.now)
 
     def _layer(self, log: EventLog, around: list[Any], **options: Any) -> Layer:
         return Layer(
@@ -220,6 +218,10 @@ class Scene:
             ttl=RETENTION // SECOND,
             **options,
         )
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        self._logs.close()
 
     def between(self) -> None:
         """Before each turn: requests arrive late, records expire."""
@@ -235,9 +237,8 @@ def run(plan: Plan) -> Outcome:
     """
     outcome = Outcome(plan)
     with tempfile.TemporaryDirectory(prefix="dynalayer-simulated-") as folder:
-        world = World(plan.seed)
-        with world.installed(), _compacting(plan.policy):
-            scene = Scene(plan, world, Path(folder))
+        world, logs = World(plan.seed), logs_of(plan.log)
+        with world.installed(), _compacting(plan.policy), closing(Scene(plan, world, Path(folder), logs)) as scene:
             try:
                 _act(scene)
                 _end(scene)

@@ -1,4 +1,4 @@
-"""Logs and stores to simulate over, and how to serve wrong bytes from them."""
+"""Stores to simulate over, and how to serve wrong bytes from them."""
 
 from __future__ import annotations
 
@@ -8,91 +8,13 @@ from pathlib import Path
 from typing import Protocol
 
 from dynalayer.errors import SegmentMissingError
-from dynalayer.eventlog.base import EventLog
-from dynalayer.eventlog.memory import MemoryEventLog
-from dynalayer.eventlog.sqlite import SQLiteEventLog
 from dynalayer.hookspecs import Adapter, Capabilities, hookimpl
 from dynalayer.opening import open_adapter
 from dynalayer.segments import Segment
-from dynalayer.testing.simulate.world import SECOND
 
-__all__ = ["LOGS", "STORES", "TABLE", "Files", "Logs", "Memory", "MemoryLogs", "SQLiteLogs", "Shelf", "Store"]
+__all__ = ["STORES", "TABLE", "Files", "Memory", "Shelf", "Store"]
 
 TABLE = "simulated"
-
-
-class Logs(Protocol):
-    """Opens the one log, as each process would."""
-
-    lasting: bool
-    """Whether one object serves all processes."""
-
-    def open(self) -> EventLog:
-        """The log."""
-        ...
-
-    def expire(self, moment: int, chosen: float) -> int:
-        """Let one expired record go, as a service does when it likes; 0 where the syncs do it."""
-        ...
-
-
-class _ServedLog(MemoryEventLog):
-    """A log whose records are expired by a service: one at a time, in no order."""
-
-    def expire(self, now: int, limit: int, syncs_before: str) -> int:
-        """See `EventLog`; records are left to the service."""
-        del now
-        super().expire(0, limit, syncs_before)
-        return 0
-
-    def expire_one(self, moment: int, chosen: float) -> int:
-        """Delete one of the records whose ttl has passed."""
-        due = [
-            (kept, version)
-            for _, kept in sorted(self._partitions.items())
-            for version, ttl in sorted(kept.ttls.items())
-            if ttl * SECOND <= moment
-        ]
-        if not due:
-            return 0
-        kept, version = due[int(chosen * len(due))]
-        del kept.ttls[version], kept.records[version]
-        return 1
-
-
-class MemoryLogs:
-    """The log in memory, with the expiry of a service."""
-
-    lasting = True
-
-    def __init__(self, _: Path) -> None:
-        self._log = _ServedLog(TABLE)
-
-    def open(self) -> EventLog:
-        """The one log."""
-        return self._log
-
-    def expire(self, moment: int, chosen: float) -> int:
-        """See `Logs`."""
-        return self._log.expire_one(moment, chosen)
-
-
-class SQLiteLogs:
-    """The log in a SQLite file, opened anew by each process."""
-
-    lasting = False
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "events.db"
-
-    def open(self) -> EventLog:
-        """The log, as another process opens it."""
-        return SQLiteEventLog(str(self._path), TABLE)
-
-    def expire(self, moment: int, chosen: float) -> int:
-        """See `Logs`: syncs do it."""
-        del moment, chosen
-        return 0
 
 
 class Store(Protocol):
@@ -202,9 +124,6 @@ def wrong(data: bytes, chosen: float) -> bytes:
     changed[position] ^= 1 << (position % 8)
     return bytes(changed)
 
-
-LOGS: dict[str, Callable[[Path], Logs]] = {"memory": MemoryLogs, "sqlite": SQLiteLogs}
-"""Logs by name."""
 
 STORES: dict[str, Callable[[Path], Store]] = {"memory": Memory, "local": Files}
 """Stores by name."""
