@@ -1,4 +1,8 @@
-"""The command line, for tests: the installed program, as a user meets it, or in this process, which is quicker."""
+"""The command line, for tests: the installed program, as a user meets it, or in this process, which is quicker.
+
+The installed program is a process of its own. `fresh` starts an interpreter for it too, which takes many times longer:
+each kind of log and storage has tests that do, so that no command relies on what another has imported.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+import warm
 from dynalayer.cli import main
 
 
@@ -26,19 +31,17 @@ class Program:
         self.folder = folder
 
     def run(
-        self, *arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        fresh: bool = False,
     ) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [self.path, *arguments],
-            cwd=self.folder,
-            env=os.environ | dict(environment or {}),
-            input=stdin,
-            capture_output=True,
-            timeout=120,
-        )
+        given = os.environ | dict(environment or {})
+        return warm.run(self.path, arguments, folder=self.folder, environment=given, stdin=stdin, fresh=fresh)
 
-    def good(self, *arguments: str, stdin: bytes = b"") -> str:
-        done = self.run(*arguments, stdin=stdin)
+    def good(self, *arguments: str, stdin: bytes = b"", fresh: bool = False) -> str:
+        done = self.run(*arguments, stdin=stdin, fresh=fresh)
         assert done.returncode == 0, done.stderr.decode()
         assert done.stderr == b""
         return done.stdout.decode()
@@ -67,7 +70,11 @@ class InProcess(Program):
     """The same commands, run in this process."""
 
     def run(
-        self, *arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        fresh: bool = False,
     ) -> subprocess.CompletedProcess[bytes]:
         with chdir(self.folder):
             done = CliRunner().invoke(main, arguments, input=_Input(stdin), env=environment)

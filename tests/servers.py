@@ -7,6 +7,7 @@ in them with `fresh_table`, so that they meet nobody else's.
 from __future__ import annotations
 
 import http.client
+import io
 import os
 import secrets
 import shutil
@@ -64,6 +65,7 @@ def aws_environment() -> Iterator[None]:
             patch.delenv(name)
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
+        share_models()
         yield
 
 
@@ -75,19 +77,48 @@ def moto_server(aws_environment: None) -> Iterator[str]:
     """
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415 -- heavy, and few tests need it
     from werkzeug.serving import WSGIRequestHandler, make_server  # noqa: PLC0415 -- heavy, and few tests need it
+    from werkzeug.test import run_wsgi_app  # noqa: PLC0415 -- heavy, and few tests need it
 
-    class Quiet(WSGIRequestHandler):
+    class KeepsConnections(WSGIRequestHandler):
+        """Werkzeug's own closes the connection after each request, and a new one costs more than most requests do."""
+
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # an answer is sent in one piece: in several, the second waits for the client's receipt
+
+        def run_wsgi(self) -> None:
+            environ = self.environ = self.make_environ()
+            # All of it, since what was left would be taken for the next request.
+            chunked = environ.get("wsgi.input_terminated")
+            sent = environ["wsgi.input"].read(None if chunked else int(self.headers.get("Content-Length") or 0))
+            environ["wsgi.input"] = io.BytesIO(sent)
+            status, headers, body = answer(environ)
+            self.send_response(int(status.partition(" ")[0]))
+            for name, value in headers:
+                self.send_header(name, value)
+            if "content-length" not in {name.lower() for name, _ in headers}:
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def handle_expect_100(self) -> bool:
+            goes_on = super().handle_expect_100()
+            self.wfile.flush()
+            return goes_on
+
         def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 -- werkzeug's name
             pass
 
     moto: Any = DomainDispatcherApplication(create_backend_app)
+    moto.get_backend_for_host = cache(moto.get_backend_for_host)  # it lists a folder and tries patterns, each time
     turn = threading.Lock()
 
-    def one_by_one(environ: Any, start_response: Any) -> Any:
+    def answer(environ: Any) -> tuple[str, list[tuple[str, str]], bytes]:
         with turn:
-            return moto(environ, start_response)
+            body, status, headers = run_wsgi_app(moto, environ, buffered=True)
+            return status, list(headers), b"".join(body)
 
-    server = make_server("127.0.0.1", 0, one_by_one, threaded=True, request_handler=Quiet)
+    server = make_server("127.0.0.1", 0, moto, threaded=True, request_handler=KeepsConnections)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
@@ -213,6 +244,17 @@ def dynamodb_client(endpoint_url: str, *, read_timeout: float = 30) -> DynamoDBC
         max_pool_connections=64,
     )
     return session().client("dynamodb", endpoint_url=endpoint_url, region_name=REGION, config=config)
+
+
+def share_models() -> None:
+    """Have all sessions of this process share the files that describe AWS's services: each would read them anew.
+
+    A session is one for each log and each adapter that makes a client; the files are constant, and 50 ms each time.
+    """
+    import botocore.loaders  # noqa: PLC0415 -- heavy, and few tests need it
+    import botocore.session  # noqa: PLC0415 -- heavy, and few tests need it
+
+    botocore.session.create_loader = cache(botocore.loaders.create_loader)
 
 
 @contextmanager

@@ -30,8 +30,9 @@ ORIGIN = "0123456789abcdef"
 
 @pytest.fixture(autouse=True)
 def one_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    """s3fs's waits between tries are its own matter."""
+    """The waits of s3fs, and of the client below it, between tries are their own matter."""
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import random
+import shutil
 import sqlite3
 import types
 from collections.abc import Callable, Iterator
@@ -42,9 +43,6 @@ class World:
         self.folder = folder
         self.database = folder / "events.db"
         self.layer = self.open()
-        self.layer.set([put("eu", "a", n=1), put("us", "b")])
-        self.layer.sync()
-        self.layer.set([put("eu", "c")])
 
     def open(self, **options: Any) -> Layer:
         given: dict[str, Any] = {
@@ -64,9 +62,20 @@ class World:
         return rows, files
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a world to copy: to fill each anew would wait for the disk again and again."""
+    made = World(tmp_path_factory.mktemp("filled"))
+    made.layer.set([put("eu", "a", n=1), put("us", "b")])
+    made.layer.sync()
+    made.layer.set([put("eu", "c")])
+    made.layer.close()
+    return made.folder
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
+def world(tmp_path: Path, filled: Path) -> Iterator[World]:
+    made = World(shutil.copytree(filled, tmp_path, dirs_exist_ok=True))
     yield made
     made.layer.close()
 

@@ -395,6 +395,8 @@ def test_what_the_service_said_first_counts_where_a_client_would_have_sent_it_ag
     moto_server: str, operation: str, mode: str, fate: Fate, monkeypatch: pytest.MonkeyPatch, clocks: Clocks
 ) -> None:
     monkeypatch.setattr("botocore.endpoint.time", clocks)
+    # An adaptive client that was throttled lets itself send one request every two seconds.
+    monkeypatch.setattr("botocore.retries.bucket.TokenBucket._sleep_amount", lambda bucket, amount: 0.0)
     with fresh(moto_server, retries={"mode": mode, "total_max_attempts": 5}) as table:
         log = table.open()
         table.wire.plan(operation, *[fate] * TRIES)

@@ -520,7 +520,7 @@ def test_damaged_rows_are_an_error_of_the_log(log: SQLiteEventLog, path: Path, d
 # The pool
 
 
-def test_every_connection_is_write_ahead_logged_and_fully_synchronous(path: Path) -> None:
+def test_every_connection_is_write_ahead_logged_and_fully_synchronous(path: Path, flushed: None) -> None:
     make(path, "a")
     with SQLiteEventLog(path, "users") as log, ExitStack() as stack:
         connections = [stack.enter_context(log._file.reading()) for _ in range(12)]

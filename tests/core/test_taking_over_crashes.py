@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -36,12 +35,6 @@ CACHE: list[Item] = [{"id": f"old-{number}", "n": number} for number in range(5)
 EVENTS = [put("old-1", n=100), delete("old-2"), put("new", n=1)]
 PENDING: list[Item] = [{"id": "new", "n": 1}, {"id": "old-1", "n": 100}]
 WHOLE: list[Item] = [PENDING[0], CACHE[0], PENDING[1], *CACHE[3:]]
-
-
-@pytest.fixture(autouse=True)
-def _no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written outlives the process that wrote it; only a power cut would need the flush, which takes long."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture

@@ -32,8 +32,8 @@ def put(identifier: str, **item: Any) -> dict[str, Any]:
 
 def test_what_is_imported_is_got_back_with_its_types(program: Program) -> None:
     item = {"price": {"$decimal": "1.50"}, "big": 10**37, "raw": {"$bytes": "aGk="}, "tags": {"$set": ["a", "b"]}}
-    assert program.good("import", "-", stdin=lines(put("x", **item))) == "1 event taken, in 1 partition\n"
-    assert json.loads(program.good("get")) == item | {"big": {"$int": str(10**37)}}
+    assert program.good("import", "-", stdin=lines(put("x", **item)), fresh=True) == "1 event taken, in 1 partition\n"
+    assert json.loads(program.good("get", fresh=True)) == item | {"big": {"$int": str(10**37)}}
     with Layer(table="items", events=f"sqlite:///{program.folder}/.dynalayer/events.db") as layer:
         (kept,) = layer.get()
     assert kept["big"] == 10**37
@@ -51,8 +51,8 @@ def test_history_can_be_imported_again(program: Program) -> None:
 
 def test_the_past_is_read_by_version_moment_and_cursor(program: Program) -> None:
     program.good("import", "-", stdin=lines(put("x", n=1)))
-    program.good("sync")
-    (event,) = (json.loads(line) for line in program.good("history").splitlines())
+    program.good("sync", fresh=True)
+    (event,) = (json.loads(line) for line in program.good("history", fresh=True).splitlines())
     program.good("import", "-", stdin=lines(put("x", n=2)))
     assert json.loads(program.good("get")) == {"n": 2}
     for at in (("--at-version", "1"), ("--at-moment", event["at"]), ("--at-cursor", event["cursor"])):

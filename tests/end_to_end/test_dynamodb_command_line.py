@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,23 @@ from typing import Any
 import pytest
 
 import servers
+import warm
+from dynalayer.eventlog.dynamodb import connection
+from program import InProcess, Program
 
-PROGRAM = [sys.executable, "-m", "dynalayer"]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """The program in a folder of its own."""
+    """The program in a folder of its own, on request with an interpreter of its own too."""
+    program = Program(tmp_path)
 
-    def command(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*PROGRAM, *arguments],
-            cwd=tmp_path,
-            env=os.environ if environment is None else environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+    def command(
+        *arguments: str, environment: Mapping[str, str] = os.environ, fresh: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        done = warm.run(program.path, arguments, folder=tmp_path, environment=environment, fresh=fresh)
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return command
 
@@ -66,7 +65,9 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_a_layer_lives_in_a_table_from_its_making_to_its_vacuum(run: Run, url: str, name: str, tmp_path: Path) -> None:
-    assert good(run("create-table", url)).startswith(f"made table {name}: keys pk and sk, index cursor-index")
+    assert good(run("create-table", url, fresh=True)).startswith(
+        f"made table {name}: keys pk and sk, index cursor-index"
+    )
     assert "nothing was to be done" in good(run("create-table", url))
     events: list[dict[str, Any]] = [
         {"type": "PUT", "item": {"pk": "eu", "sk": f"user-{number}", "state": "active"}} for number in range(20)
@@ -75,18 +76,18 @@ def test_a_layer_lives_in_a_table_from_its_making_to_its_vacuum(run: Run, url: s
     (tmp_path / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     layer = ["--table", "users", "--events", url]
     keys = ["--id-attribute", "sk", "--partition-attribute", "pk"]
-    assert good(run("import", "events.jsonl", *layer, *keys, "--batch", "7")).startswith("21 events taken")
+    assert good(run("import", "events.jsonl", *layer, *keys, "--batch", "7", fresh=True)).startswith("21 events taken")
     left = [event["item"] for event in events if event["item"]["sk"] != "user-3"]
     left.sort(key=lambda item: item["sk"])
     for _ in ("pending", "folded"):
-        assert [json.loads(line) for line in good(run("get", "eu", *layer)).splitlines()] == left
+        assert [json.loads(line) for line in good(run("get", "eu", *layer, fresh=True)).splitlines()] == left
         assert len(good(run("history", "eu", *layer)).splitlines()) == 21
         status = good(run("status", *layer))
         assert "21 events in 1 partition," in status
         assert "this command: " in status.splitlines()[-1]
         assert " read units, 0 write units" in status.splitlines()[-1]
         assert good(run("verify", *layer)).endswith("0 wrong\n")
-        good(run("sync", *layer))
+        good(run("sync", *layer, fresh=True))
     assert json.loads(good(run("status", "--json", *layer)))["unsynced_total"] == 0
     assert good(run("get", "eu", "--at-version", "1", *layer)).count("\n") == 7
     assert "0 segments would be discarded" in good(run("vacuum", *layer))
@@ -175,8 +176,12 @@ def test_without_a_region_or_credentials_the_error_says_where_boto3_looks(
     assert "boto3 finds them in its own chain" in refused(run("status", "--events", url, environment=bare))
 
 
-def test_an_endpoint_that_nobody_serves_ends_in_an_error_that_can_be_retried(run: Run, aws_environment: None) -> None:
-    said = refused(run("status", "--events", f"dynamodb://events?endpoint_url=http://127.0.0.1:{servers.free_port()}"))
+def test_an_endpoint_that_nobody_serves_ends_in_an_error_that_can_be_retried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aws_environment: None
+) -> None:
+    monkeypatch.setattr(connection, "PATIENCE", 0.5)  # in this process, so that it can be made impatient
+    url = f"dynamodb://events?endpoint_url=http://127.0.0.1:{servers.free_port()}"
+    said = InProcess(tmp_path).bad("status", "--events", url)
     assert "Could not connect to the endpoint" in said
     assert "trying again can help" in said
 

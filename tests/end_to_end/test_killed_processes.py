@@ -6,8 +6,6 @@ import os
 import random
 import secrets
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import servers
+import warm
 from dynalayer import Event, Item, Layer
 from dynalayer.testing.dynamodb import Faults, FaultyDynamoDB
 
@@ -73,13 +72,12 @@ class Fleet:
     seed: int
     kills: int = 0
     incarnations: Counter[str] = field(default_factory=Counter)
-    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    running: dict[str, warm.Started] = field(default_factory=dict)
 
     def start(self, name: str) -> None:
         incarnation = self.incarnations[name] = self.incarnations[name] + 1
         arguments = [WORKERS[name], str(self.folder), self.world.events, name, str(incarnation), str(self.seed)]
-        with (self.folder / "stderr").open("ab") as errors:
-            self.running[name] = subprocess.Popen([sys.executable, str(PROGRAM), *arguments], stderr=errors)
+        self.running[name] = warm.start(PROGRAM, arguments, errors=self.folder / "stderr")
 
     def reap(self, name: str, *, kill: bool) -> bool:
         """Wait for a process that has died or is killed now; nothing but SIGKILL may have ended it."""
@@ -249,11 +247,11 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     with closing(servers.dynamodb_client(endpoint)) as client, servers.fresh_table(client) as table:
         quiet = f"dynamodb://{table}?endpoint_url={endpoint}"
         if request.param == "DynamoDB Local":
-            yield World(request.param, quiet, quiet, kills=30, crashes=4, pace=2.0)
+            yield World(request.param, quiet, quiet, kills=30, crashes=4, pace=1.0)
             return
         with FaultyDynamoDB(endpoint, seed=secrets.randbelow(2**32), faults=FAULTS) as proxy:
             faulty = f"dynamodb://{table}?endpoint_url={proxy.url}"
-            yield World(request.param, faulty, quiet, kills=30, crashes=4, pace=2.0, proxy=proxy)
+            yield World(request.param, faulty, quiet, kills=30, crashes=4, pace=1.0, proxy=proxy)
 
 
 @pytest.mark.timeout(400)

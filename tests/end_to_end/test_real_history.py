@@ -101,9 +101,13 @@ def test_the_api_gives_gits_tree_at_every_point_then_and_afterwards(
         "events": f"sqlite:///{tmp_path}/events.db",
         "storage": storage,
     }
+    # Where reading costs requests and there is much to read, every third tree is read cold, each tree's past in one of
+    # the three ways, which lead to the same segments, and each segment verified once: the adapter is asked the same,
+    # and what only the engine could get wrong is found on the others.
+    few = replay.name == "whole" and "s3" in storage
     remembered: list[tuple[dict[str, str], dict[str, dict[str, Any]]]] = []
     with Layer(**options) as layer:
-        for begin, end, tree in cuts(replay):
+        for number, (begin, end, tree) in enumerate(cuts(replay)):
             for start in range(begin, end, BATCH):
                 layer.set(replay.events[start : min(start + BATCH, end)])
                 if start // BATCH % 3 == 0:
@@ -111,8 +115,9 @@ def test_the_api_gives_gits_tree_at_every_point_then_and_afterwards(
             assert read_tree(layer) == tree, "with events pending"
             layer.sync()
             assert read_tree(layer) == tree, "all of it folded"
-            with Layer(**options) as cold:
-                assert read_tree(cold) == tree, "from the files alone"
+            if not few or number % 3 == 0:
+                with Layer(**options) as cold:
+                    assert read_tree(cold) == tree, "from the files alone"
             moment, cursor = datetime.now(UTC), layer.meta().cursor
             known = layer.partitions()
             places = {partition: layer.meta(partition).version for partition in known}
@@ -127,18 +132,18 @@ def test_the_api_gives_gits_tree_at_every_point_then_and_afterwards(
                 )
             )
     with Layer(**options) as later:
-        # The three ways lead to the same segments: where these cost requests and are many, each tree is read by one.
-        few = replay.name == "whole" and "s3" in storage
         for number, (tree, ways) in enumerate(remembered):
             for way in [list(ways)[number % len(ways)]] if few else ways:
                 assert read_tree(later, ways[way]) == tree, f"as of {way}"
         assert_history(later, replay)
         meta = later.meta()
         assert (meta.synced_total, meta.unsynced_total) == (len(replay.events), 0)
+        if not few:
+            verified = later.verify()
+            assert verified.ok, verified.findings
+        later.vacuum(dry_run=False)
         verified = later.verify()
         assert verified.ok, verified.findings
-        later.vacuum(dry_run=False)
-        assert later.verify().ok
         assert read_tree(later) == replay.states[-1][1]
         record_property(
             f"real history, {replay.name}, {storage.partition(':')[0]}",

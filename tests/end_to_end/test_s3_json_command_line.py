@@ -5,33 +5,30 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import servers
+import warm
+from program import Program
 from s3_servers import S3
 
-PROGRAM = [sys.executable, "-m", "dynalayer"]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """The program in a folder of its own."""
+    """The program in a folder of its own, on request with an interpreter of its own too."""
+    program = Program(tmp_path)
 
-    def command(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*PROGRAM, *arguments],
-            cwd=tmp_path,
-            env=os.environ if environment is None else environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+    def command(
+        *arguments: str, environment: Mapping[str, str] = os.environ, fresh: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        done = warm.run(program.path, arguments, folder=tmp_path, environment=environment, fresh=fresh)
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return command
 
@@ -63,12 +60,12 @@ def test_snapshots_live_on_s3_from_an_import_to_a_vacuum(run: Run, s3: S3, tmp_p
     left = write_events(tmp_path / "events.jsonl", 20)
     layer = ["--table", "users", "--storage", s3.url("cache", publish="true")]
     keys = ["--id-attribute", "sk", "--partition-attribute", "pk"]
-    assert good(run("import", "events.jsonl", *layer, *keys, "--batch", "7")).startswith("21 events taken")
+    assert good(run("import", "events.jsonl", *layer, *keys, "--batch", "7", fresh=True)).startswith("21 events taken")
     assert s3.listed() == []
-    good(run("sync", *layer))
+    good(run("sync", *layer, fresh=True))
     (segment,) = s3.listed("cache/users/eu/")
     assert json.loads(s3.read("cache/eu.json")) == left
-    assert [json.loads(line) for line in good(run("get", "eu", *layer)).splitlines()] == left
+    assert [json.loads(line) for line in good(run("get", "eu", *layer, fresh=True)).splitlines()] == left
     assert good(run("verify", *layer)).endswith("0 wrong\n")
 
     s3.write(segment.replace("base", "delta"), b"left by a crash")

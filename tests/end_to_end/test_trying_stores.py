@@ -273,17 +273,17 @@ def test_without_pytest_it_is_told_what_to_install_and_doctor_works(tmp_path: Pa
 def test_a_store_on_s3_is_tested_with_raw_access_and_left_empty(
     program: InProcess, moto_s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = SOME[1:4]  # each opens connections of its own
+    few = (SOME[0], SOME[3])  # each opens connections of its own
     monkeypatch.setattr("dynalayer.testing.adapters.live.promises", lambda: few)
     moto_s3.write("snapshots/users/eu/kept", b"of somebody")
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_s3.endpoint_url)
     raw = f"s3://{moto_s3.bucket}/snapshots"
     said = told(program.run("conformance", moto_s3.url(publish="true"), "--raw", raw), 0)
-    assert "3 promises: 3 passed, 0 failed, 0 not tested" in said
+    assert "2 promises: 2 passed, 0 failed, 0 not tested" in said
     assert moto_s3.listed() == ["snapshots/users/eu/kept"]
     said = told(program.run("conformance", moto_s3.url()), 0)
     assert "no raw access" in said
-    assert "1 passed, 0 failed, 2 not tested" in said
+    assert "1 passed, 0 failed, 1 not tested" in said
     assert moto_s3.listed() == ["snapshots/users/eu/kept"]
 
 

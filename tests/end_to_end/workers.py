@@ -64,7 +64,7 @@ class Writer:
         self._random = rng
         self._acknowledged = Lines(folder / f"{name}.acknowledged")
         self._refused = Lines(folder / f"{name}.refused")
-        self._largest = 8 if events.startswith("sqlite") else 40
+        self._largest = 8 if events.startswith("sqlite") else 80
         self._sequence = 0
         self._own: dict[str, dict[str, Item]] = {}
         self._look(PARTITIONS)
@@ -147,7 +147,7 @@ class Syncer:
         crashes, self._syncs = Lines(folder / "crashes"), Lines(folder / f"{name}.syncs")
         self._put_off = Lines(folder / "put_off")
         # Where a sync takes long there are few of them, and each dies more often.
-        probability = 0.04 if events.startswith("sqlite") else 0.1
+        probability = 0.06 if events.startswith("sqlite") else 0.15
         crash = Crash(*DEADLY, probability=probability, seed=rng.randrange(2**32), tell=crashes.add)
         self._layer = open_layer(folder, CrashPoints(open_log(events), crash))
         self._random = rng

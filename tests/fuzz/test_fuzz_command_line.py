@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 from pathlib import Path
 
 import click
@@ -70,7 +68,7 @@ def told(program: InProcess, given: list[str], stdin: bytes = b"") -> int:
 
 
 @settings(
-    max_examples=250,
+    max_examples=150,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -83,8 +81,3 @@ def test_whatever_is_written_behind_a_command_works_or_is_refused_in_words(
     program: InProcess, given: list[str]
 ) -> None:
     told(program, given)
-
-
-def rows(folder: Path) -> list[str]:
-    with contextlib.closing(sqlite3.connect(folder / "events.db")) as db:
-        return list(db.iterdump())

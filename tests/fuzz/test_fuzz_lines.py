@@ -19,7 +19,7 @@ from program import InProcess
 MB = 1024 * 1024
 LAYER = ("--table", "users", "--events", "sqlite:///events.db", "--storage", "local:snapshots")
 GUARD = settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

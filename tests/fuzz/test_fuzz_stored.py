@@ -1,4 +1,4 @@
-"""Whatever the stores hold: rot, cuts and slips are told as such, and what is read without an error is what was kept."""
+"""Whatever the stores hold: rot and slips are told as such, and what is read without an error is what was kept."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import io
 import sqlite3
 import zlib
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from strategies import exactly
 LIMIT = 64 * 1024 * 1024
 MB = 1024 * 1024
 GUARD = settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -81,7 +82,7 @@ def vars_of(change: Change) -> list[Any]:
 @pytest.mark.parametrize("claimed", [None, 256 * 1024])
 def test_a_record_that_unpacks_to_more_than_it_claims_fills_no_memory(claimed: int | None) -> None:
     """Its checksum is right: somebody made it so."""
-    body = bomb(b"[", 512 * MB)
+    body = bomb(b"[", 256 * MB)
     if claimed is not None:  # a frame of one segment, that tells its size in four bytes
         body = body[:4] + b"\xa0" + claimed.to_bytes(4, "little") + body[6:]
     made = b"Z" + zlib.crc32(body).to_bytes(4, "big") + body
@@ -104,7 +105,7 @@ def parquet(segment: Segment) -> bytes:
     return file.getvalue()
 
 
-READ = {
+READ: dict[str, tuple[Segment, bytes, Callable[[bytes], Segment]]] = {
     "json plain": (SMALL, SMALL.to_bytes(), lambda data: Segment.from_bytes(data, source="box 3")),
     "json frame": (SEGMENT, SEGMENT.to_bytes(), lambda data: Segment.from_bytes(data, source="box 3")),
     "parquet": (SEGMENT, parquet(SEGMENT), lambda data: read_segment(data, "box 3")),
@@ -124,8 +125,8 @@ def test_a_mutated_segment_is_corrupt_or_what_it_was(which: str, data: st.DataOb
 
 
 @pytest.mark.parametrize("start", [b"", b"{", b'{"dynalayer":"other"}\n', SMALL.to_bytes()], ids=range(4))
-def test_a_frame_that_unpacks_to_half_a_gigabyte_and_is_no_whole_segment_fills_no_memory(start: bytes) -> None:
-    made = bomb(start, 512 * MB)
+def test_a_frame_that_unpacks_to_a_quarter_of_a_gigabyte_and_is_no_whole_segment_fills_no_memory(start: bytes) -> None:
+    made = bomb(start, 256 * MB)
     assert len(made) < 20_000
     with memory_bounded(80 * MB), pytest.raises(SegmentCorruptError):
         Segment.from_bytes(made, source="box 3")
@@ -238,9 +239,9 @@ class Kept:
             lambda: list(layer.history("eu")),
             lambda: layer.get("eu", at=2),
             lambda: (layer.meta(), layer.meta("eu"), layer.partitions()),
-            lambda: layer.verify(),
+            layer.verify,
             lambda: layer.set([{"type": "PUT", "partition": "eu", "id": "new", "item": {}}]),
-            lambda: layer.sync(),
+            layer.sync,
             lambda: layer.vacuum(dry_run=False),
         ]
         try:
@@ -257,7 +258,7 @@ def kept(tmp_path: Path) -> Kept:
     return Kept(tmp_path)
 
 
-@settings(GUARD, max_examples=60)
+@settings(GUARD, max_examples=40)
 @given(data=st.data())
 def test_a_mutated_file_of_the_event_log_is_an_error_of_it_and_no_other(kept: Kept, data: st.DataObject) -> None:
     kept.lay(data.draw(mutated(kept.whole)))
@@ -265,13 +266,13 @@ def test_a_mutated_file_of_the_event_log_is_an_error_of_it_and_no_other(kept: Ke
 
 
 HEADS = st.recursive(
-    st.none() | st.booleans() | st.integers(-2, 9) | st.sampled_from([2**63, -(2**63), 1e300, "", "x", "base"]),
+    st.none() | st.booleans() | st.integers(-2, 9) | st.sampled_from([2**63, 2**61, -(2**63), 1e300, "", "x", "base"]),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from([*Head.__slots__, "x"]), inner),
     max_leaves=4,
 )
 
 
-@settings(GUARD, max_examples=80)
+@settings(GUARD, max_examples=40)
 @given(data=st.data())
 def test_a_head_that_says_anything_is_damaged_or_taken(kept: Kept, data: st.DataObject) -> None:
     kept.lay(kept.whole)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -220,11 +220,11 @@ def lines_of(file: IO[bytes]) -> Iterator[bytes]:
     peek = getattr(file, "peek", None)
     if peek is not None and peek(2)[:2] == _GZIP_MAGIC:
         with gzip.open(file) as unpacked:
-            yield from _bounded(unpacked)
+            yield from _bounded(unpacked.readline)
     else:
-        yield from _bounded(file)
+        yield from _bounded(file.readline)
 
 
-def _bounded(file: IO[bytes]) -> Iterator[bytes]:
-    while line := file.readline(_LONGEST_LINE + 1):
+def _bounded(readline: Callable[[int], bytes]) -> Iterator[bytes]:
+    while line := readline(_LONGEST_LINE + 1):
         yield line

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import orjson
 
-from dynalayer.clock import INITIAL, MICROSECONDS
+from dynalayer.clock import INITIAL, MICROSECONDS, from_iso
 from dynalayer.costs import Cost, Usage
 from dynalayer.segments import SegmentKind
 from dynalayer.values import UNDECODABLE
@@ -239,6 +239,7 @@ _HEAD = {field.name: type(field.default) for field in fields(Head)}
 _REF = dict.fromkeys(("ref", "kind", "name", "cursor"), str) | dict.fromkeys(
     ("from_version", "to_version", "entries", "at"), int
 )
+_MOST = {"at": 2**57}  # microseconds; a moment that datetime knows
 
 
 def segment_ref(told: dict[str, Any]) -> SegmentRef:
@@ -253,8 +254,10 @@ def segment_ref(told: dict[str, Any]) -> SegmentRef:
 def _typed(told: dict[str, Any], kinds: Mapping[str, type]) -> dict[str, Any]:
     """What a row says, where every field is of its kind; numbers count something, and fit the stores."""
     for name, value in told.items():
-        if type(value) is not kinds[name] or (type(value) is int and not 0 <= value < 2**62):
+        if type(value) is not kinds[name] or (type(value) is int and not 0 <= value < _MOST.get(name, 2**62)):
             raise ValueError(f"{name} is {value!r:.50}")
+    if told.get("cursor", INITIAL) != INITIAL:
+        from_iso(told["cursor"])
     return told
 
 
