@@ -83,12 +83,6 @@ def seed() -> int:
     return int(os.environ.get("DYNALAYER_TEST_POWER_SEED", secrets.randbelow(2**32)))
 
 
-@pytest.fixture(autouse=True)
-def _no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cuts are over when it is looked at what they left."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
 def drawn(recording: Recording, rng: random.Random, count: int) -> list[Cut]:
     """Cuts in the order of their moments, a third of them right after something was told."""
     first, last = recording.before, len(recording.operations)
