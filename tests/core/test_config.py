@@ -428,6 +428,31 @@ def test_a_storage_and_a_plain_pair_stand_in_one_anothers_place(monkeypatch: pyt
     assert "getter and setter stand in place of storage" in refusal()
 
 
+def test_a_plain_pair_that_is_left_out_leaves_the_storage_of_weaker_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = 'getter = "json:loads"\nsetter = "json:dumps"\n'
+    off = "getter = false\nsetter = false\n"
+    write(f'storage = "local:right"\n[layers.users]\n{off}')
+    assert Sources.read().configuration("users").options()["storage"] == "local:right"
+    write(f'[tool.dynalayer]\nstorage = "local:right"\n[tool.dynalayer.layers.users]\n{pair}', "pyproject.toml")
+    write(f"[layers.users]\n{off}")
+    assert Sources.read().configuration().options() == {"table": "users", "storage": "local:right"}
+    write(off)
+    shown = CliRunner().invoke(main, ["config"]).output
+    assert [line.split()[1:] for line in shown.splitlines() if line.startswith("storage ")] == [
+        ['"local:right"', "pyproject.toml:", "tool.dynalayer.storage"]
+    ], shown
+    Path("pyproject.toml").unlink()
+    shown = CliRunner().invoke(main, ["config"]).output
+    assert '"local:.dynalayer/snapshots"' in shown, "the default is in force, and is shown"
+    write('storage = "local:right"')
+    monkeypatch.setenv("DYNALAYER_GETTER", "false")
+    monkeypatch.setenv("DYNALAYER_SETTER", "false")
+    assert Sources.read().configuration().options()["storage"] == "local:right"
+    options = Sources.read().configuration(options={"getter": None, "setter": None}).options()
+    assert options["storage"] == "local:right"
+
+
+
 def test_what_the_layer_refuses_is_told_with_where_its_settings_are_from(monkeypatch: pytest.MonkeyPatch) -> None:
     write("[layers.users]\nlease = -1\n")
     monkeypatch.setenv("DYNALAYER_CACHE_BYTES", "5")

@@ -73,7 +73,7 @@ def _in_force(configuration: Configuration) -> dict[str, Value]:
         if name not in values:
             default = {"events": DEFAULT_EVENTS, "storage": DEFAULT_STORAGE, "clock": "wall clock"}.get(name)
             values[name] = Value(option.default if default is None else default, _DEFAULT)
-    if "getter" in configuration.values and "storage" not in configuration.values:
+    if values["getter"].given and "storage" not in configuration.values:
         del values["storage"]
     return {name: values[name] for name in _OPTIONS if name in values}
 

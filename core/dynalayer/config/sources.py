@@ -199,11 +199,20 @@ class Sources:
 
 def _strongest(ranks: list[Mapping[str, Value]]) -> dict[str, Value]:
     """For each setting the first value. `storage` and a plain pair stand in one another's place."""
-    pair = next((rank for rank, values in enumerate(ranks) if "getter" in values or "setter" in values), len(ranks))
-    storage = next((rank for rank, values in enumerate(ranks) if "storage" in values), len(ranks))
+    pair = min(_rank(ranks, "getter"), _rank(ranks, "setter"))
+    storage = _rank(ranks, "storage")
     weaker = {"storage"} if pair < storage else {"getter", "setter"} if storage < pair else set()
     return {
         name: next(values[name] for values in ranks if name in values)
         for name in SETTINGS
         if name not in weaker and any(name in values for values in ranks)
     }
+
+
+def _rank(ranks: list[Mapping[str, Value]], name: str) -> int:
+    """Which source says a setting. One that leaves it out says nothing that could stand in another's place."""
+    for rank, values in enumerate(ranks):
+        if name in values:
+            given = values[name].given
+            return len(ranks) if given is None or given is False else rank
+    return len(ranks)
