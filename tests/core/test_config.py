@@ -320,6 +320,7 @@ def test_unknown_keys_are_refused_with_file_and_nearest_right_name(name: str, te
         ("DYNALAYER_USERS__TLT", "there is no setting DYNALAYER_USERS__TLT; did you mean 'DYNALAYER_USERS__TTL'?"),
         ("DYNALAYER_USRES__TTL", "no file has a layer of that name; did you mean 'DYNALAYER_USERS__TTL'?"),
         ("DYNALAYER___TTL", "no file has a layer of that name"),
+        ("DYNALAYER_TEST__TTL", "no file has a layer of that name"),
         ("DYNALAYER_USERS__", "there is no setting DYNALAYER_USERS__;"),
     ],
 )
@@ -450,7 +451,6 @@ def test_a_plain_pair_that_is_left_out_leaves_the_storage_of_weaker_sources(monk
     assert Sources.read().configuration().options()["storage"] == "local:right"
     options = Sources.read().configuration(options={"getter": None, "setter": None}).options()
     assert options["storage"] == "local:right"
-
 
 
 def test_what_the_layer_refuses_is_told_with_where_its_settings_are_from(monkeypatch: pytest.MonkeyPatch) -> None:

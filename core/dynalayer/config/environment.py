@@ -41,7 +41,7 @@ def read_environment(environ: Mapping[str, str], layers: Iterable[str]) -> Said:
             continue
         before, separator, setting = variable.removeprefix(PREFIX).rpartition("__")
         layer = _layer(variable, before, of_layers) if separator else None
-        if layer is None and variable.startswith(_TESTS):
+        if not separator and variable.startswith(_TESTS):
             continue
         if separator and layer is None:
             words = [f"{PREFIX}{_written(each)}__{setting}" for each in of_layers]
