@@ -157,7 +157,11 @@ class HookSpecs:
 
     @hookspec
     def layer_closed(self) -> None:
-        """Called by `close()`, before the log is closed: finish what runs, give back what is held."""
+        """Called by `close()`, before the log is closed: finish what runs, give back what is held.
+
+        Syncs that are still at work end later, and those that wait for a runner may begin later: an adapter answers
+        them all the same, and opens anew what it needs for that.
+        """
 
 
 @runtime_checkable
