@@ -151,7 +151,9 @@ def test_what_is_not_there_is_told_with_what_is(program: Program) -> None:
         "status", "--events", "postgres://x"
     )
     program.good("import", "-", stdin=lines(put("x")))
-    assert "there is no adapter 'ftp'; installed: local" in program.bad("sync", "--storage", "ftp://x")
+    assert "there is no adapter 'ftp'; installed: cache, encryption, local" in program.bad(
+        "sync", "--storage", "ftp://x"
+    )
     assert "knows no option 'fast'" in program.bad("sync", "--storage", "local:x?fast=1")
     assert "no URL" in program.bad("sync", "--storage", "snapshots")
     assert "names a host" in program.bad("sync", "--storage", "local://snapshots")

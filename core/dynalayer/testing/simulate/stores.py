@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -93,14 +94,20 @@ class Memory:
 
 
 class Files:
-    """Segments in files, by the adapter `local`."""
+    """Segments in files, by an adapter that is installed.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Where.
+        scheme: Of the adapter's URL.
+    """
+
+    def __init__(self, folder: Path, scheme: str) -> None:
         self._folder = folder / "snapshots"
+        self._scheme = scheme
 
     def open(self) -> Adapter:
         """See `Store`."""
-        return open_adapter(f"local:{self._folder}", TABLE)
+        return open_adapter(f"{self._scheme}:{self._folder}", TABLE)
 
     @contextmanager
     def spoiled(self, ref: str, chosen: float) -> Iterator[None]:
@@ -125,5 +132,9 @@ def wrong(data: bytes, chosen: float) -> bytes:
     return bytes(changed)
 
 
-STORES: dict[str, Callable[[Path], Store]] = {"memory": Memory, "local": Files}
+STORES: dict[str, Callable[[Path], Store]] = {
+    "local": partial(Files, scheme="local"),
+    "memory": Memory,
+    "parquet": partial(Files, scheme="parquet+file"),
+}
 """Stores by name."""
