@@ -20,7 +20,16 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line says; the exit code: 0, or 1 where a run failed."""
     options = _parser().parse_args(arguments)
-    logging.getLogger("dynalayer").setLevel(logging.CRITICAL + 1)  # what fails on purpose is told by the trace
+    logger = logging.getLogger("dynalayer")
+    level = logger.level
+    try:
+        logger.setLevel(logging.CRITICAL + 1)  # what fails on purpose is told by the trace
+        return _run(options)
+    finally:
+        logger.setLevel(level)
+
+
+def _run(options: argparse.Namespace) -> int:
     totals: Counter[str] = Counter()
     started = time.monotonic()
     for seed in range(options.seed, options.seed + options.seeds):
