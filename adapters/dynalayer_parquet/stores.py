@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import selectors
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
+from weakref import WeakSet
 
 import fsspec
 from fsspec.asyn import sync
@@ -22,6 +24,21 @@ __all__ = ["Store"]
 T = TypeVar("T")
 
 _PATIENCE = 5  # seconds, for connections to close
+_MADE: WeakSet[fsspec.AbstractFileSystem] = WeakSet()
+
+
+def _leave_to_the_parent() -> None:
+    """Have nothing that a forked child throws away take a connection from its parent.
+
+    fsspec makes a child an event loop of its own. What its parent's loop waits on is shared, though: a connection that
+    is closed in the child, be it by the garbage collector, would be taken off it, and the parent wait for ever.
+    """
+    for loop in {getattr(made, "_loop", None) for made in _MADE}:
+        if isinstance(getattr(loop, "_selector", None), selectors.BaseSelector):
+            loop._selector = selectors.DefaultSelector()  # type: ignore[union-attr]  # noqa: SLF001 -- no public word
+
+
+os.register_at_fork(after_in_child=_leave_to_the_parent)
 
 
 class Store:
@@ -61,7 +78,7 @@ class Store:
             if "host" in located:  # it is no part of the paths
                 self._host = self._url.partition("://")[2].partition("/")[0]
             # Its listings are not remembered: other processes write too.
-            return kind(use_listings_cache=False, skip_instance_cache=True, **{**located, **self._options})
+            made = kind(use_listings_cache=False, skip_instance_cache=True, **{**located, **self._options})
         except ImportError as error:
             raise PluginLoadError(
                 f"the file system {self.protocol!r} needs a package that is not installed: {error}"
@@ -72,6 +89,8 @@ class Store:
             ) from None  # which may repeat an option's value
         except Exception as error:  # noqa: BLE001 -- raised anew; those that connect at once have errors of their own
             raise unmade(self.protocol, error, self._mask) from self._mask.cause(error)
+        _MADE.add(made)
+        return made
 
     @property
     def _fs(self) -> fsspec.AbstractFileSystem:

@@ -412,6 +412,10 @@ if child == 0:
 assert os.waitpid(child, 0)[1] == 0
 layer.set([{{"type": "PUT", "item": {{"sk": "again"}}}}])
 layer.sync()
+child = os.fork()
+if child == 0:
+    raise SystemExit(0)  # what it never used is thrown away too
+assert os.waitpid(child, 0)[1] == 0
 print(len(layer.get()), layer.to_arrow().num_rows)
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120)
