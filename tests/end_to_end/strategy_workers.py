@@ -22,7 +22,7 @@ def open_layer(folder: Path) -> Layer:
         table="orders",
         get_item_unique_identifier="id",
         get_item_partition="partition",
-        events=f"sqlite://{folder / 'events.db'}",
+        events=f"sqlite:///{folder / 'events.db'}",
         storage=f"local://{folder / 'snapshots'}",
         sync_strategy=STRATEGIES,
         background_runner="thread",
