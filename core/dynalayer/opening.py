@@ -99,7 +99,7 @@ def _url_of_log(events: str) -> URL:
 
 def names_event_log(url: str) -> bool:
     """Whether a URL is an event log's by its scheme; else it is a storage adapter's."""
-    return URL.parse(url, what="the argument").scheme in _EVENT_LOGS
+    return URL.parse(url, what="URL").scheme in _EVENT_LOGS
 
 
 def check_event_log(events: str) -> None:
@@ -251,11 +251,13 @@ def _checked(adapter: object, distribution: str | None) -> Adapter:
         or not isinstance(adapter, Adapter)
         or not isinstance(adapter.capabilities, Capabilities)
     ):
-        hint = ""
-        if inspect.isclass(adapter):
-            hint = "; this is a class: give its object"
-        elif isinstance(adapter, Wrapper):
-            hint = "; it is a wrapper, and a list of storage ends with the store"
+        if isinstance(adapter, Wrapper) and not inspect.isclass(adapter):
+            raise PluginError(
+                f"storage: {_label(adapter)} is a wrapper, and stands in front of a store: storage is a list that ends "
+                f"with one, as in ['{_label(adapter)}', 'local:snapshots']",
+                distribution=distribution,
+            )
+        hint = "; this is a class: give its object" if inspect.isclass(adapter) else ""
         raise PluginError(
             f"{_label(adapter)} is no adapter: one has a name, capabilities, layer_setter, layer_getter, "
             f"layer_discard and layer_list{hint}",

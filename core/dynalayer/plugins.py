@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from typing import Any, Literal
@@ -137,8 +138,10 @@ def load(group: str, name: str) -> Loaded:
             f"the entry points of {distribution} cannot be read: {type(error).__name__}: {error}; install it anew"
         ) from error
     if not points:
-        names = ", ".join(each.name for each in installed(group)) or "none"
-        raise PluginNotFoundError(f"there is no {what} {name!r}; installed: {names}")
+        names = [each.name for each in installed(group)]
+        close = difflib.get_close_matches(name[:100].lower(), names, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise PluginNotFoundError(f"there is no {what} {name!r}; installed: {', '.join(names) or 'none'}{hint}")
     if len(points) > 1:
         claims = " and ".join(sorted(_distribution(point) for point in points.values()))
         raise PluginError(f"{what} {name!r} is claimed by {claims}; uninstall one")
@@ -290,11 +293,27 @@ class FunctionRunner:
 
 
 def _positional(function: Callable[..., object]) -> int:
-    """How many of two arguments a function takes by position; one that has a default of its own is left alone."""
+    """How many of two arguments a function takes by position; one that has a default of its own is left alone.
+
+    Raises:
+        ConfigurationError: It cannot be called with so many.
+    """
     try:
-        parameters = inspect.signature(function).parameters.values()
+        signature = inspect.signature(function)
     except ValueError:  # some builtins tell no signature
         return 1
+    count = _wanted_of_two(signature.parameters.values())
+    try:
+        signature.bind(*("meta", "partition_meta")[:count])
+    except TypeError as error:
+        raise ConfigurationError(
+            "sync_strategy is a function of the layer's meta, or of that and the partition's, and this one cannot be "
+            f"called so: {error}"
+        ) from error
+    return count
+
+
+def _wanted_of_two(parameters: Collection[inspect.Parameter]) -> int:
     if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
         return 2
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

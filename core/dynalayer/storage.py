@@ -34,6 +34,8 @@ __all__ = ["Storage"]
 
 T = TypeVar("T")
 
+_NAMED_BY = ("table", "partition", "kind", "first version", "last version", "name", "number of entries")
+
 
 class Storage:
     """A layer's storage.
@@ -139,7 +141,7 @@ class Storage:
             raise self._named(
                 SegmentCorruptError(
                     f"the store gave another segment under {named.ref!r} than was stored there: "
-                    f"expected {expected}, found {found}"
+                    f"{_differing(expected, found)}"
                 ),
                 partition,
             )
@@ -273,3 +275,12 @@ class _NamedColumns:
         batches = self._columns.batches(columns, filter)
         while (batch := self._storage.next_batch(partition, batches)) is not None:
             yield batch
+
+
+def _differing(expected: Sequence[object], found: Sequence[object]) -> str:
+    """What a segment says of itself that is not what the head says, and what that may come from."""
+    pairs = zip(_NAMED_BY, expected, found, strict=True)
+    told = ", ".join(f"its {what} is {here!r}, not {there!r}" for what, there, here in pairs if here != there)
+    if expected[:-1] == found[:-1]:
+        return f"{told}; what went through a wrapper, such as encryption, is read with it in storage alone"
+    return told

@@ -595,6 +595,9 @@ def canaries() -> list[str]:
         f'storage = [{{ use = "vault", key = "a", secrte = "{CANARY}" }}, "local:x"]',
         f'storage = [{{ use = "vault:a", key = "{CANARY}" }}, "local:x"]',
         f'storage = ["nope:{CANARY}", "local:x"]',
+        f'storage = [{{ use = "encryption", key_env = "{CANARY}" }}, "local:x"]',
+        f'storage = [{{ use = "encryption", key_file = "{CANARY}" }}, "local:x"]',
+        f'storage = ["encryption?key_env={CANARY}", "local:x"]',
         f'storage = {{ use = "local:x", password = "{CANARY}" }}',
         f'storage = {{ use = "local:x", password = ["{CANARY}"] }}',
         'storage = { use = "local:x", password = { env = "VAULT_KEY" } }',
@@ -672,6 +675,9 @@ def test_what_can_be_no_secret_is_shown() -> None:
         ("getter", "myapp.items_of_everything_2026:read"),
         ("storage", [{"use": "encryption", "key": {"function": "myapp.keys:current"}}]),
         ("storage", [{"use": "encryption", "key": {"env": "KEY"}}, {"use": {"file": "url.txt"}}]),
+        ("storage", [{"use": "encryption", "key_env": "USERS_KEY"}, "encryption?key_env=USERS_KEY", "local:x"]),
+        ("storage", [{"use": "encryption", "key_file": "/run/secrets/users-key"}, "local:x"]),
+        ("storage", ["encryption?key_file=/run/secrets/users-key", "local:x"]),
     ):
         assert shown(value, setting) == value
 
@@ -688,6 +694,12 @@ def test_what_can_be_no_secret_is_shown() -> None:
         ("retry?longest=2&password=a", "retry?longest=2&password=***"),
         ("un_heard_of:abc", "un_heard_of:***"),
         ({"use": "x://y", "api_token": 12345, "note": "a"}, {"use": "x://y", "api_token": "***", "note": "a"}),
+        ({"use": "x", "key_env": "hunter2"}, {"use": "x", "key_env": "***"}),
+        ({"use": "x", "key_env": "k1:Zm9vYmFy"}, {"use": "x", "key_env": "***"}),
+        ({"use": "x", "key_env": "JBSWY3DPEHPK3PXP"}, {"use": "x", "key_env": "***"}),
+        ({"use": "x", "key_file": "k1:Zm9vYmFy"}, {"use": "x", "key_file": "***"}),
+        ({"use": "x", "key_file": "AKIAIOSFODNN7EXAMPLE"}, {"use": "x", "key_file": "***"}),
+        ("x?key_env=hunter2", "x?key_env=***"),
         ({"use": "x://y", "secrets": {"a": "b"}}, {"use": "x://y", "secrets": "***"}),
         ({"use": "x://y", "note": "sk-proj-1"}, {"use": "x://y", "note": "***"}),
         ({"use": "x://y", "note": ["q8Zr5Tg1Lm9Xw2Kd"]}, {"use": "x://y", "note": ["***"]}),

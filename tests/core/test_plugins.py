@@ -246,6 +246,29 @@ def test_an_unknown_plugin_is_refused_with_those_that_are_installed(build: Calla
         build(background_runner="nosuch")
 
 
+@pytest.mark.parametrize(
+    ("options", "meant"),
+    [
+        ({"storage": ["retri:5", "local:x"]}, "retry"),
+        ({"storage": "Locl:x"}, "local"),
+        ({"background_runner": "threads"}, "thread"),
+        ({"sync_strategy": "cuont:5"}, "count"),
+    ],
+)
+def test_a_misspelt_name_is_refused_with_the_nearest(
+    build: Callable[..., Layer], options: dict[str, Any], meant: str
+) -> None:
+    with pytest.raises(PluginNotFoundError, match=rf"installed: .*; did you mean '{meant}'\?"):
+        build(**options)
+
+
+def test_a_wrapper_without_a_store_is_refused_with_how_a_list_ends(build: Callable[..., Layer]) -> None:
+    for storage in ("retry:5", ["retry:5"], ["local:x", "retry:5"]):
+        with pytest.raises(PluginError, match=r"^storage: retry is a wrapper, and stands in front of a store") as told:
+            build(storage=storage)
+        assert "layer_setter" not in str(told.value)
+
+
 def test_an_adapter_is_no_plugin_and_a_plugin_no_adapter(build: Callable[..., Layer]) -> None:
     with pytest.raises(PluginNotFoundError, match="there is no plugin 'local'"):
         build(plugins=["local"])
@@ -789,8 +812,8 @@ def test_what_is_named_twice_with_the_same_settings_is_refused(
         ({"storage": ["", "local:x"]}, "storage: '' is no name"),
         ({"storage": ["wrap:1", ""]}, "storage='' is no URL"),
         ({"storage": ["wrap:1", "x"]}, "storage='x' is no URL"),
-        ({"storage": ["wrap:1"]}, "wrap.* is a wrapper, and a list of storage ends with the store|Wrap is no adapter"),
-        ({"storage": {"use": "wrap:1"}}, "a list of storage ends with the store"),
+        ({"storage": ["wrap:1"]}, "[Ww]rap is a wrapper, and stands in front of a store"),
+        ({"storage": {"use": "wrap:1"}}, "storage is a list that ends with one"),
         ({"storage": ["local:x", "local:y"]}, r"stands in front of local and cannot wrap it: it has no around\(\)"),
         ({"storage": {"use": "local:x", "colour": "red"}}, "knows no option 'colour'"),
         ({"storage": {"use": "local:x", "colour": ["red"]}}, "colour is a text, a number, true or false, not a list"),
@@ -981,15 +1004,15 @@ def test_a_strangers_wrapper_is_used_by_its_url(build: Callable[..., Layer], ins
     layer.sync()
     assert layer.get("eu") == [put()["item"]]
     assert layer.verify().ok
-    with pytest.raises(PluginError, match="it is a wrapper, and a list of storage ends with the store"):
+    with pytest.raises(PluginError, match="is a wrapper, and stands in front of a store"):
         build(storage="pass:")
 
 
 def test_wrappers_in_the_wrong_order_are_refused(build: Callable[..., Layer]) -> None:
     wrapper: Wrapper = Watched("outer", [])
-    with pytest.raises(PluginError, match="it is a wrapper, and a list of storage ends with the store"):
+    with pytest.raises(PluginError, match="is a wrapper, and stands in front of a store"):
         build(storage=[Shelf(), wrapper])
-    with pytest.raises(PluginError, match="it is a wrapper, and a list of storage ends with the store"):
+    with pytest.raises(PluginError, match="is a wrapper, and stands in front of a store"):
         build(storage=wrapper)
     with pytest.raises(ConfigurationError, match=r"shelf stands in front of shelf and cannot wrap it.*no around\(\)"):
         build(storage=[Shelf(), Shelf()])
@@ -1242,6 +1265,14 @@ def test_an_error_is_forgotten_after_a_sync_that_did_not_fail(build: Callable[..
 @pytest.mark.parametrize("strategy", [5, [5], "thread", ["thread"], object()], ids=range(5))
 def test_what_is_no_strategy_is_refused(build: Callable[..., Layer], strategy: object) -> None:
     with pytest.raises(ConfigurationError, match="sync_strategy is a function of the layer's meta, a plugin with"):
+        build(sync_strategy=strategy)
+
+
+@pytest.mark.parametrize("strategy", [lambda: True, lambda *, meta: True, [lambda a, b, c: True]], ids=range(3))
+def test_a_function_that_cannot_be_called_with_the_metas_is_refused(
+    build: Callable[..., Layer], strategy: object
+) -> None:
+    with pytest.raises(ConfigurationError, match="sync_strategy is a function of the layer's meta, or of that and"):
         build(sync_strategy=strategy)
 
 

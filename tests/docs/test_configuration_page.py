@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from dynalayer import Layer
 from dynalayer.config import Sources
 from dynalayer.config.environment import CONFIG, LAYER
 from dynalayer.config.kinds import SETTINGS
-from dynalayer.opening import DEFAULT_EVENTS, DEFAULT_STORAGE
+from dynalayer.opening import DEFAULT_EVENTS, DEFAULT_STORAGE, check_event_log
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
@@ -53,11 +54,15 @@ def test_false_leaves_out_what_the_page_says() -> None:
 
 @pytest.mark.parametrize(("name", "text"), BLOCKS)
 def test_every_file_on_the_page_is_taken(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    key = Path("key")
-    key.write_text("secret")
-    Path(name).write_text(text.replace("/run/secrets/users-key", str(key)))
+    Path("key").write_text("k1:" + b64encode(bytes(32)).decode())
+    Path("id").write_text("alias/users")
+    monkeypatch.setenv("USERS_EVENTS", "sqlite:///events.db")
+    Path(name).write_text(text.replace("/run/secrets/users-key", "key").replace("/run/secrets/kms-key-id", "id"))
     for layer in Sources.read().layers:
-        assert Sources.read().configuration(layer).options()["table"] in (layer, "all-orders")
+        options = Sources.read().configuration(layer).options()
+        check_event_log(options.pop("events", None) or DEFAULT_EVENTS)
+        with Layer(**options, events="memory:") as built:
+            assert built.table in (layer, "all-orders")
 
 
 def test_the_examples_of_python_run_beside_the_first_file() -> None:

@@ -247,6 +247,8 @@ def test_config_without_any_configuration_shows_the_defaults(program: InProcess)
     told = program.good("config")
     assert told.startswith("no layer is named\n")
     assert '"sqlite:///.dynalayer/events.db"' in told
+    assert '"wall clock"' in told
+    assert "***" not in told
     assert list(program.folder.iterdir()) == []
 
 

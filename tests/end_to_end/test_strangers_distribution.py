@@ -145,7 +145,9 @@ def test_a_distribution_that_cannot_be_written_whole_leaves_nothing(
         return write(path, *arguments)
 
     monkeypatch.setattr(Path, "write_text", full)
-    assert "No space left" in InProcess(tmp_path).bad("new-adapter", "shelf", "--into", "new/folder")
+    assert "new/folder could not be written: No space left" in InProcess(tmp_path).bad(
+        "new-adapter", "shelf", "--into", "new/folder"
+    )
     assert len(written) == 4
     assert list(tmp_path.iterdir()) == []
 

@@ -265,8 +265,9 @@ def test_who_reads_without_the_wrapper_never_takes_what_is_sealed_for_items(tmp_
                 or [{"type": "DELETE", "item": {"id": "x"}}]
             )
             users.sync()
-        with layer(tmp_path, log=log) as plain, pytest.raises(SegmentCorruptError):
+        with layer(tmp_path, log=log) as plain, pytest.raises(SegmentCorruptError) as told:
             plain.get()
+        assert "such as encryption" in str(told.value)
 
 
 # The construction by itself: above, the hash and the header inside would tell as well

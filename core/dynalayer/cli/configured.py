@@ -79,7 +79,11 @@ def _in_force(configuration: Configuration) -> dict[str, Value]:
 
 
 def _shown(name: str, value: Value) -> Any:
-    return None if value.given is False else shown(value.given, name)
+    if value.given is False:
+        return None
+    if value.source is _DEFAULT and isinstance(value.given, str):  # our own words, which nobody wrote as a setting
+        return value.given
+    return shown(value.given, name)
 
 
 def _as_json(configuration: Configuration, problem: str | None) -> dict[str, Any]:

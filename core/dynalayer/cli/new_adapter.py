@@ -61,7 +61,10 @@ def new_adapter(name: str, into: Path | None) -> None:
     if folder.exists() or folder.is_symlink():
         raise click.UsageError(f"{folder} is there already; name a new folder with --into")
     with reported():
-        _write(folder, words)
+        try:
+            _write(folder, words)
+        except OSError as error:
+            raise click.ClickException(f"{folder} could not be written: {error.strerror or error}") from error
     click.echo(
         f'{words["distribution"]} is in {folder}, for storage="{name}:…". Next, in an environment of its own:\n'
         f"  cd {folder}\n"

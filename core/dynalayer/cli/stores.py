@@ -14,7 +14,7 @@ __all__ = ["local_folder", "without_empty_folders"]
 
 def local_folder(url: str) -> Path | None:
     """The folder that a URL names, `local:FOLDER` or `NAME+file:FOLDER`; None for every other URL."""
-    parsed = URL.parse(url, what="the argument")
+    parsed = URL.parse(url, what="URL")
     of_files = parsed.scheme == "local" or parsed.inner in ("file", "local")
     return Path(parsed.path(what="storage")) if of_files else None
 

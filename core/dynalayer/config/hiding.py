@@ -23,6 +23,7 @@ _NAME = re.compile(r"pass|pwd|secret|token|key|cred|auth|sign|salt|private|cert|
 _WORD = re.compile(r"[A-Za-z0-9+=_]{10,}")
 _LONG = 16
 _BEGINNINGS = re.compile(r"(AKIA|ASIA|gh[a-z]_|github_pat_|glpat-|xox[a-z]-|sk-|sk_|eyJ|Bearer |-----BEGIN)")
+_PLACES = {"_env": re.compile(r"[A-Z_][A-Z0-9_]*"), "_file": re.compile(r"[^\s?@:]+")}
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*)(:|(?=[?]))(.*)", re.DOTALL)
 
@@ -72,7 +73,13 @@ def hidden_texts(value: object, setting: str, *, name: str = "") -> Iterator[str
 
 def _is_secret(key: str, value: object) -> bool:
     """Whether a value may be a secret by its name; what says where one is found is none."""
-    return bool(_NAME.search(key)) and not (is_reference(value) or is_function(value))
+    return bool(_NAME.search(key)) and not (is_reference(value) or is_function(value) or _says_where(key, value))
+
+
+def _says_where(key: str, value: object) -> bool:
+    """Whether a value names a variable or a file, as `key_env` and `key_file` do, and is not the secret itself."""
+    place = next((pattern for end, pattern in _PLACES.items() if key.endswith(end)), None)
+    return place is not None and isinstance(value, str) and bool(place.fullmatch(value)) and not _looks_secret(value)
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -98,7 +105,7 @@ def _text(text: str, setting: str, name: str) -> str:
     if _is_secret_location(scheme, unquote(location), setting):
         location = HIDDEN
     pairs = [
-        (key, HIDDEN if _NAME.search(key) or _looks_secret(value) else value)
+        (key, HIDDEN if _is_secret(key, value) or _looks_secret(value) else value)
         for key, value in parse_qsl(query, keep_blank_values=True)
     ]
     if any("=" not in part for part in query.split("&") if part):  # a value without a name, which may be anything
