@@ -6,14 +6,14 @@ Several processes and machines use it at once. The index says where to look, nev
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dynalayer.clock import INITIAL
 from dynalayer.costs import Usage
-from dynalayer.errors import AppendError, ClosedError, EventLogError, LayoutError, Outcome
+from dynalayer.errors import AppendError, ClosedError, EventLogError, InvalidInputError, LayoutError, Outcome
 from dynalayer.eventlog.base import (
     MAX_LEASE,
     Appended,
@@ -30,8 +30,10 @@ from dynalayer.eventlog.base import (
     Run,
     Unmarked,
 )
+from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove
 from dynalayer.eventlog.dynamodb import rows
 from dynalayer.eventlog.dynamodb.arguments import check_shards
+from dynalayer.eventlog.dynamodb.checkpoints import Checkpoints
 from dynalayer.eventlog.dynamodb.connection import Connection
 from dynalayer.eventlog.dynamodb.counts import Counts
 from dynalayer.eventlog.dynamodb.estimates import estimate
@@ -45,6 +47,7 @@ from dynalayer.eventlog.dynamodb.shards import Shards
 from dynalayer.eventlog.dynamodb.side_by_side import side_by_side
 from dynalayer.eventlog.dynamodb.slots import NotAppendedError, Slots
 from dynalayer.eventlog.dynamodb.table import check_table
+from dynalayer.eventlog.dynamodb.together import Action, Refusal, Together
 from dynalayer.events import check_table as check_table_name
 
 if TYPE_CHECKING:
@@ -99,6 +102,8 @@ class DynamoDBEventLog(EventLog):
         self._moves = Moves(self._connection, table)
         self._marks = Marks(self._connection)
         self._retired = Retired(self._connection)
+        self._checkpoints = Checkpoints(self._connection, table)
+        self._together = Together(self._connection, table, self._slots, pending_shards)
         try:
             check_table(self._connection)
             with self._undamaged():
@@ -185,6 +190,51 @@ class DynamoDBEventLog(EventLog):
             return NotAppendedError("unknown", failure)
         self._counts.appended(draft, appended)
         return appended
+
+    def tail(self, partition: str) -> int:
+        """See `EventLog`."""
+        with self._undamaged(partition):
+            return self._slots.known(partition).tail.version
+
+    def append_after(
+        self, drafts: Sequence[Draft], tails: Mapping[str, int], *, checkpoints: Sequence[CheckpointMove] = ()
+    ) -> tuple[Appended, ...] | None:
+        """See `EventLog`."""
+        result = self.append_beside(drafts, tails, (), checkpoints=checkpoints)
+        return None if isinstance(result, Refusal) else result
+
+    def append_beside(
+        self,
+        drafts: Sequence[Draft],
+        tails: Mapping[str, int],
+        actions: Sequence[Action],
+        *,
+        checkpoints: Sequence[CheckpointMove] = (),
+    ) -> tuple[Appended, ...] | Refusal:
+        """As `append_after`, with actions on other tables in the same transaction: all of it is done, or nothing.
+
+        Args:
+            drafts: What to append; each partition at most once.
+            tails: Each partition's newest version, as `tail` told it.
+            actions: Of `TransactWriteItems`, as the low-level client takes them.
+            checkpoints: Moves that belong to them.
+
+        Returns:
+            Where the records came to stand; or why nothing was written.
+
+        Raises:
+            AppendError: It failed; says what is certain.
+            InvalidInputError: It is more than one transaction takes.
+        """
+        if not drafts:
+            raise InvalidInputError("there is no record to append")
+        with self._undamaged():
+            self._shards.note()
+            result = self._together.append(drafts, tails, checkpoints, actions)
+        if not isinstance(result, Refusal):
+            for draft, place in zip(drafts, result, strict=True):
+                self._counts.appended(draft, place)
+        return result
 
     def read(self, partition: str, after: int, *, max_bytes: int | None = None) -> Run:
         """See `EventLog`; one strong query in pages, or, where `max_bytes` cuts it short, the head after it."""
@@ -333,6 +383,22 @@ class DynamoDBEventLog(EventLog):
         """See `EventLog`."""
         with self._undamaged(partition):
             self._retired.forget(self._pk(partition), frozenset(refs))
+
+    # Checkpoints
+
+    def checkpoint(self, scope: str, name: str) -> Checkpoint | None:
+        """See `EventLog`."""
+        with self._undamaged():
+            return self._checkpoints.get(scope, name)
+
+    def checkpoints(self, scope: str, *, from_name: str = "") -> tuple[Checkpoint, ...]:
+        """See `EventLog`."""
+        with self._undamaged():
+            return self._checkpoints.listed(scope, from_name)
+
+    def move_checkpoint(self, move: CheckpointMove) -> bool:
+        """See `EventLog`."""
+        return self._checkpoints.move(move)
 
     def expire(self, now: int, limit: int, syncs_before: str) -> int:  # noqa: ARG002 -- the service does it by ttl
         """See `EventLog`; the service's own TTL deletes, so that nothing is requested here."""

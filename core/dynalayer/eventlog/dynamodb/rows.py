@@ -16,6 +16,7 @@ import orjson
 
 from dynalayer.clock import INITIAL, MICROSECONDS, from_iso
 from dynalayer.eventlog.base import Draft, Head, OldSegment, Record, RecordKind, Unmarked, segment_ref
+from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove
 from dynalayer.eventlog.dynamodb.damage import DamagedRowError
 from dynalayer.packing import frame, unframe
 from dynalayer.values import UNDECODABLE
@@ -33,6 +34,9 @@ __all__ = [
     "DamagedRowError",
     "Row",
     "Tail",
+    "checkpoint_key",
+    "checkpoint_of",
+    "checkpoint_row",
     "count_of",
     "format_of",
     "head_attributes",
@@ -394,3 +398,28 @@ def old_segments_of(row: Row) -> tuple[OldSegment, ...]:
         )
     except UNDECODABLE as error:
         raise DamagedRowError(f"no list of segments: {error}") from error
+
+
+# Checkpoints: keys of their own, spread by scope. No partition's key has a slash before its first #.
+
+
+def checkpoint_key(table: str, scope: str, name: str) -> dict[str, Any]:
+    """A checkpoint's key; the sign before the name, since a key is never empty."""
+    return key_of(f"__{table}__/{scope}", f"={name}")
+
+
+def checkpoint_row(table: str, move: CheckpointMove, value: bytes, nonce: str) -> dict[str, Any]:
+    """A checkpoint as a move leaves it, with the nonce of the move."""
+    ttl = {} if move.ttl is None else {"ttl": {"N": str(move.ttl)}}
+    kept = {"value": {"B": value}} if value else {}
+    row = {"revision": {"N": str(move.expected + 1)}, "move": {"S": nonce}}
+    return {**checkpoint_key(table, move.scope, move.name), **kept, **row, **ttl}
+
+
+def checkpoint_of(scope: str, row: Row) -> Checkpoint:
+    """The checkpoint that a row of its scope keeps.
+
+    Raises:
+        DamagedRowError: It is none.
+    """
+    return Checkpoint(scope, text(row, "sk")[1:], _bytes(row, "value"), _number(row, "revision"))
