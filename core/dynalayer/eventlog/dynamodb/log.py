@@ -5,7 +5,6 @@ Several processes and machines use it at once. The index says where to look, nev
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -13,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from dynalayer.clock import INITIAL
 from dynalayer.costs import Usage
-from dynalayer.errors import AppendError, ClosedError, EventLogError, InvalidInputError, LayoutError, Outcome
+from dynalayer.errors import AppendError, ClosedError, EventLogError, InvalidInputError, Outcome
 from dynalayer.eventlog.base import (
-    MAX_LEASE,
     Appended,
     Draft,
     EventLog,
@@ -37,8 +35,9 @@ from dynalayer.eventlog.dynamodb.checkpoints import Checkpoints
 from dynalayer.eventlog.dynamodb.connection import Connection
 from dynalayer.eventlog.dynamodb.counts import Counts
 from dynalayer.eventlog.dynamodb.estimates import estimate
-from dynalayer.eventlog.dynamodb.failures import TakenError
 from dynalayer.eventlog.dynamodb.index import Index
+from dynalayer.eventlog.dynamodb.layers import opened_layer
+from dynalayer.eventlog.dynamodb.leases import Leases
 from dynalayer.eventlog.dynamodb.marks import Marks
 from dynalayer.eventlog.dynamodb.moves import Moves
 from dynalayer.eventlog.dynamodb.retired import Retired
@@ -102,12 +101,13 @@ class DynamoDBEventLog(EventLog):
         self._moves = Moves(self._connection, table)
         self._marks = Marks(self._connection)
         self._retired = Retired(self._connection)
+        self._leases = Leases(self._connection)
         self._checkpoints = Checkpoints(self._connection, table)
         self._together = Together(self._connection, table, self._slots, pending_shards)
         try:
             check_table(self._connection)
             with self._undamaged():
-                meta = self._opened(create=create)
+                meta = opened_layer(self._connection, table, create=create)
                 self._origin = rows.text(meta, "origin")
                 self._shards = Shards(self._connection, table, pending_shards, meta)
         except BaseException:
@@ -118,31 +118,6 @@ class DynamoDBEventLog(EventLog):
 
     def __repr__(self) -> str:
         return f"DynamoDBEventLog({self._connection.name!r}, table={self.table!r})"
-
-    def _opened(self, *, create: bool) -> Row:
-        """The layer's row, made if there is none."""
-        key = self._meta_key
-        meta = self._connection.get(key)
-        if meta is None or "origin" not in meta:
-            if not create:
-                raise EventLogError(f"{self.location} has no layer of table {self.table!r}; a first set() makes it")
-            self._connection.call(
-                "update_item",
-                Key=key,
-                UpdateExpression=(
-                    "SET origin = if_not_exists(origin, :origin), #format = if_not_exists(#format, :format)"
-                ),
-                ExpressionAttributeNames={"#format": "format"},
-                ExpressionAttributeValues={":origin": {"S": secrets.token_hex(8)}, ":format": {"N": str(rows.FORMAT)}},
-            )
-            meta = self._connection.get(key) or {}
-        told = rows.format_of(meta)
-        if told != rows.FORMAT:
-            raise LayoutError(
-                f"the layer of table {self.table!r} in {self.location} has layout {told}; this release knows "
-                f"{rows.FORMAT}: use the release that wrote it, or a newer one"
-            )
-        return meta
 
     @property
     def origin(self) -> str:
@@ -339,38 +314,11 @@ class DynamoDBEventLog(EventLog):
 
     def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
         """See `EventLog`; a conditional update of the head's row, which leaves its revision alone."""
-        try:
-            self._connection.call(
-                "update_item",
-                Key=self._head_key(partition),
-                UpdateExpression="SET lease_owner = :owner, lease_until = :until",
-                ConditionExpression=(
-                    "attribute_not_exists(lease_owner) OR lease_owner = :owner "
-                    "OR lease_until <= :now OR lease_until > :longest"
-                ),
-                ExpressionAttributeValues={
-                    ":owner": {"S": owner},
-                    ":until": {"N": str(until)},
-                    ":now": {"N": str(now)},
-                    ":longest": {"N": str(now + MAX_LEASE)},
-                },
-            )
-        except TakenError:
-            return False
-        return True
+        return self._leases.take(self._head_key(partition), owner, now, until)
 
     def release(self, partition: str, owner: str) -> None:
         """See `EventLog`."""
-        try:
-            self._connection.call(
-                "update_item",
-                Key=self._head_key(partition),
-                UpdateExpression="REMOVE lease_owner, lease_until",
-                ConditionExpression="lease_owner = :owner",
-                ExpressionAttributeValues={":owner": {"S": owner}},
-            )
-        except TakenError:
-            return  # another's by now
+        self._leases.release(self._head_key(partition), owner)
 
     # Old segments
 
