@@ -151,11 +151,7 @@ def text(row: Row, name: str) -> str:
 
 
 def number(row: Row, name: str) -> int:
-    """A whole number.
-
-    Raises:
-        DamagedRowError: There is none.
-    """
+    """A whole number, or a `DamagedRowError`."""
     try:
         return int(row[name]["N"])
     except (KeyError, TypeError, ValueError) as error:
@@ -163,11 +159,7 @@ def number(row: Row, name: str) -> int:
 
 
 def bytes_in(row: Row, name: str) -> bytes:
-    """Bytes; none where the attribute is left out.
-
-    Raises:
-        DamagedRowError: It is something else.
-    """
+    """Bytes, none where the attribute is left out; or a `DamagedRowError`."""
     try:
         return bytes(row[name]["B"]) if name in row else b""
     except (KeyError, TypeError) as error:
