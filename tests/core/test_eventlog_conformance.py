@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dynalayer.eventlog.base import Appended, Draft, EventLog, HeadMove, Mark, Run
+from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove
 from dynalayer.eventlog.memory import MemoryEventLog
 from dynalayer.eventlog.sqlite import SQLiteEventLog
 from dynalayer.testing.eventlog import EventLogConformance, OpenLog
@@ -149,6 +150,38 @@ class CallsFoldedRecordsPending(MemoryEventLog):
         return self.partitions()
 
 
+class AppendsAfterAnyTail(MemoryEventLog):
+    def append_after(
+        self, drafts: Sequence[Draft], tails: Mapping[str, int], *, checkpoints: Sequence[CheckpointMove] = ()
+    ) -> tuple[Appended, ...] | None:
+        return super().append_after(drafts, {name: self.tail(name) for name in tails}, checkpoints=checkpoints)
+
+
+class MovesCheckpointsFirst(MemoryEventLog):
+    def append_after(
+        self, drafts: Sequence[Draft], tails: Mapping[str, int], *, checkpoints: Sequence[CheckpointMove] = ()
+    ) -> tuple[Appended, ...] | None:
+        moved = [self.move_checkpoint(move) for move in checkpoints]
+        return super().append_after(drafts, tails) if all(moved) else None
+
+
+class MovesCheckpointsFromAnyRevision(MemoryEventLog):
+    def move_checkpoint(self, move: CheckpointMove) -> bool:
+        found = self.checkpoint(move.scope, move.name)
+        return super().move_checkpoint(replace(move, expected=found.revision if found else 0))
+
+
+class ListsScopesThatBeginAlike(MemoryEventLog):
+    def checkpoints(self, scope: str, *, from_name: str = "") -> tuple[Checkpoint, ...]:
+        scopes = {each for each, _ in self._checkpoints if each.startswith(scope)}
+        return tuple(found for each in sorted(scopes) for found in super(type(self), self).checkpoints(each))
+
+
+class KeepsCheckpoints(MemoryEventLog):
+    def move_checkpoint(self, move: CheckpointMove) -> bool:
+        return super().move_checkpoint(replace(move, ttl=None))
+
+
 Kit = EventLogConformance
 Promise = Callable[[EventLogConformance, EventLog], None]
 
@@ -173,6 +206,13 @@ BROKEN: list[tuple[type[MemoryEventLog], Promise]] = [
     (TakesLeasesBackFromAnybody, Kit.test_only_its_owner_gives_a_lease_back),
     (RaisesTheRevisionByALease, Kit.test_a_lease_leaves_the_head_and_its_revision_alone),
     (ListsPendingPartitionsOnly, Kit.test_every_partition_that_had_a_record_is_listed),
+    (AppendsAfterAnyTail, Kit.test_nothing_is_appended_after_a_tail_that_is_none_any_more),
+    (AppendsAfterAnyTail, Kit.test_of_appends_after_one_tail_exactly_one_is_made),
+    (MovesCheckpointsFirst, Kit.test_checkpoints_move_with_the_records_or_not_at_all),
+    (MovesCheckpointsFromAnyRevision, Kit.test_a_checkpoint_moves_from_the_revision_expected),
+    (MovesCheckpointsFromAnyRevision, Kit.test_of_moves_of_a_checkpoint_exactly_one_wins),
+    (ListsScopesThatBeginAlike, Kit.test_a_scopes_checkpoints_are_listed_by_name_from_one_on),
+    (KeepsCheckpoints, Kit.test_a_checkpoint_stays_until_its_ttl),
     (CallsFoldedRecordsPending, Kit.test_a_partition_is_pending_until_its_records_are_marked),
 ]
 

@@ -7,6 +7,7 @@ A log keeps one layer's records and heads. What it promises, whatever else happe
 * `read` and `head` are strong: they see every append and every move that was acknowledged before they began.
 * A head moves by compare-and-set on its revision, together with the snapshot and the counts it names.
 * Nothing expires that the head has not passed. Pending records have no ttl; a head never has one.
+* `append_after` writes records and checkpoints together or not at all, and only right after the tails it is given.
 
 Every method may be called from any thread. What fails raises `EventLogError`; moments are microseconds since the epoch.
 """
@@ -23,6 +24,7 @@ import orjson
 
 from dynalayer.clock import INITIAL, MICROSECONDS, from_iso
 from dynalayer.costs import Cost, Usage
+from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove
 from dynalayer.segments import SegmentKind
 from dynalayer.values import UNDECODABLE
 
@@ -421,6 +423,35 @@ class EventLog(ABC):
             AppendError: Not all is written; says for each partition what is certain.
         """
 
+    def tail(self, partition: str) -> int:
+        """The newest version, read strongly, or as remembered from an append: others may have gone on since.
+
+        After an `append_after` that others were before, it tells a newer one.
+        """
+        return self.partition_state(partition).version
+
+    @abstractmethod
+    def append_after(
+        self, drafts: Sequence[Draft], tails: Mapping[str, int], *, checkpoints: Sequence[CheckpointMove] = ()
+    ) -> tuple[Appended, ...] | None:
+        """Append one record to each draft's partition, right after what was its newest, and move checkpoints with them.
+
+        All of it is written in one transaction, or nothing. Whoever looks at a partition after `tail` told its
+        version, and appends so, knows that no other record came between.
+
+        Args:
+            drafts: What to append; each partition at most once.
+            tails: Each partition's newest version, as `tail` told it.
+            checkpoints: Moves that belong to them.
+
+        Returns:
+            Where the records came to stand, in the drafts' order. None if another has appended to one of the
+            partitions, or moved one of the checkpoints: nothing was written.
+
+        Raises:
+            AppendError: It failed; says for each partition what is certain, all of them alike.
+        """
+
     @abstractmethod
     def read(self, partition: str, after: int, *, max_bytes: int | None = None) -> Run:
         """The records above a version, and the head as it is after them.
@@ -482,10 +513,26 @@ class EventLog(ABC):
         """Take refs off the list of old segments."""
 
     @abstractmethod
+    def checkpoint(self, scope: str, name: str) -> Checkpoint | None:
+        """A checkpoint, read strongly; None where there is none."""
+
+    @abstractmethod
+    def checkpoints(self, scope: str, *, from_name: str = "") -> tuple[Checkpoint, ...]:
+        """A scope's checkpoints from a name on, read strongly, in order of their names' bytes."""
+
+    @abstractmethod
+    def move_checkpoint(self, move: CheckpointMove) -> bool:
+        """Move a checkpoint if it has the revision expected; tell whether it did.
+
+        An `EventLogError` leaves open whether it moved.
+        """
+
+    @abstractmethod
     def expire(self, now: int, limit: int, syncs_before: str) -> int:
         """Delete at most `limit` records whose ttl has passed; logs whose service does so return 0.
 
-        Likewise forget at most `limit` syncs with cursors before `syncs_before`, never the last one.
+        Likewise delete at most `limit` checkpoints whose ttl has passed, and forget at most `limit` syncs with cursors
+        before `syncs_before`, never the last one.
         """
 
     @abstractmethod

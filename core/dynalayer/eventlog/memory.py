@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -26,6 +26,7 @@ from dynalayer.eventlog.base import (
     Run,
     Unmarked,
 )
+from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove, check_move
 
 __all__ = ["MemoryEventLog"]
 
@@ -64,6 +65,7 @@ class MemoryEventLog(EventLog):
         self._partitions: dict[str, _Partition] = {}
         self._state = LayerState()
         self._cursors: dict[str, int] = {}
+        self._checkpoints: dict[tuple[str, str], tuple[Checkpoint, int | None]] = {}
         self._last_nonce = ""
         self._closed = False
 
@@ -83,6 +85,7 @@ class MemoryEventLog(EventLog):
                 _lock=threading.RLock(),
                 _partitions=copy.deepcopy(self._partitions),
                 _cursors=dict(self._cursors),
+                _checkpoints=dict(self._checkpoints),
             )
             return other
 
@@ -125,6 +128,56 @@ class MemoryEventLog(EventLog):
             cursor=INITIAL,
         )
         return Appended(draft.partition, kept.version, kept.at)
+
+    def append_after(
+        self, drafts: Sequence[Draft], tails: Mapping[str, int], *, checkpoints: Sequence[CheckpointMove] = ()
+    ) -> tuple[Appended, ...] | None:
+        """See `EventLog`."""
+        for move in checkpoints:
+            check_move(move)
+        with self._open():
+            if any(self._of(draft.partition).version != tails[draft.partition] for draft in drafts):
+                return None
+            if any(self._revision(move) != move.expected for move in checkpoints):
+                return None
+            for move in checkpoints:
+                self._move_checkpoint(move)
+            return self.append(drafts)
+
+    def checkpoint(self, scope: str, name: str) -> Checkpoint | None:
+        """See `EventLog`."""
+        with self._open():
+            found, _ = self._checkpoints.get((scope, name), (None, None))
+            return found
+
+    def checkpoints(self, scope: str, *, from_name: str = "") -> tuple[Checkpoint, ...]:
+        """See `EventLog`."""
+        with self._open():
+            start = from_name.encode()
+            found = (
+                each for each, _ in self._checkpoints.values() if each.scope == scope and each.name.encode() >= start
+            )
+            return tuple(sorted(found, key=lambda each: each.name.encode()))
+
+    def move_checkpoint(self, move: CheckpointMove) -> bool:
+        """See `EventLog`."""
+        check_move(move)
+        with self._open():
+            if self._revision(move) != move.expected:
+                return False
+            self._move_checkpoint(move)
+            return True
+
+    def _revision(self, move: CheckpointMove) -> int:
+        found, _ = self._checkpoints.get((move.scope, move.name), (None, None))
+        return found.revision if found else 0
+
+    def _move_checkpoint(self, move: CheckpointMove) -> None:
+        if move.value is None:
+            self._checkpoints.pop((move.scope, move.name), None)
+            return
+        moved = Checkpoint(move.scope, move.name, move.value, move.expected + 1)
+        self._checkpoints[move.scope, move.name] = moved, move.ttl
 
     def read(self, partition: str, after: int, *, max_bytes: int | None = None) -> Run:
         """See `EventLog`."""
@@ -237,6 +290,9 @@ class MemoryEventLog(EventLog):
     def expire(self, now: int, limit: int, syncs_before: str) -> int:
         """See `EventLog`."""
         with self._open():
+            past = [key for key, (_, ttl) in self._checkpoints.items() if ttl is not None and ttl * MICROSECONDS <= now]
+            for key in past[:limit]:
+                del self._checkpoints[key]
             for cursor in sorted(cursor for cursor in self._cursors if cursor < syncs_before)[:limit]:
                 if cursor != self._state.cursor:
                     del self._cursors[cursor]

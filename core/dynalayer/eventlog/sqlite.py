@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from dynalayer.eventlog.base import (
     Unmarked,
     segment_ref,
 )
+from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove, check_move
 from dynalayer.eventlog.sqlite_file import SQLiteFile, nothing_was_done
 from dynalayer.values import UNDECODABLE
 
@@ -91,15 +92,30 @@ class SQLiteEventLog(EventLog):
 
     def append(self, drafts: Sequence[Draft]) -> tuple[Appended, ...]:
         """See `EventLog`; here the partitions of one call are written together or not at all."""
+        with self._appending(drafts) as db:
+            return self._put(db, drafts)
+
+    def append_after(
+        self, drafts: Sequence[Draft], tails: Mapping[str, int], *, checkpoints: Sequence[CheckpointMove] = ()
+    ) -> tuple[Appended, ...] | None:
+        """See `EventLog`."""
+        for move in checkpoints:
+            check_move(move)
+        with self._appending(drafts) as db:
+            if any(self._version(db, draft.partition) != tails[draft.partition] for draft in drafts):
+                return None
+            if any(self._revision(db, move) != move.expected for move in checkpoints):
+                return None
+            for move in checkpoints:
+                self._move_checkpoint(db, move)
+            return self._put(db, drafts)
+
+    @contextmanager
+    def _appending(self, drafts: Sequence[Draft]) -> Iterator[sqlite3.Connection]:
         committing = False
         try:
             with self._file.writing() as db:
-                appended = tuple(self._append(db, draft) for draft in drafts)
-                count = sum(draft.count for draft in drafts)
-                db.execute(
-                    "UPDATE layers SET appended = appended + ?, last_nonce = ? WHERE id = ?",
-                    (count, drafts[-1].nonce if drafts else "", self._layer),
-                )
+                yield db
                 committing = True
         except EventLogError as error:
             # An error that hits the commit's own write may have come after the fact.
@@ -109,7 +125,21 @@ class SQLiteEventLog(EventLog):
                 outcomes=dict.fromkeys((draft.partition for draft in drafts), outcome),
                 retryable=error.retryable and outcome == "not written",
             ) from error
+
+    def _put(self, db: sqlite3.Connection, drafts: Sequence[Draft]) -> tuple[Appended, ...]:
+        appended = tuple(self._append(db, draft) for draft in drafts)
+        count = sum(draft.count for draft in drafts)
+        db.execute(
+            "UPDATE layers SET appended = appended + ?, last_nonce = ? WHERE id = ?",
+            (count, drafts[-1].nonce if drafts else "", self._layer),
+        )
         return appended
+
+    def _version(self, db: sqlite3.Connection, partition: str) -> int:
+        found = db.execute(
+            "SELECT version FROM partitions WHERE layer = ? AND name = ?", (self._layer, partition)
+        ).fetchone()
+        return int(found[0]) if found else 0
 
     def _append(self, db: sqlite3.Connection, draft: Draft) -> Appended:
         self._make_row(db, draft.partition)
@@ -338,6 +368,51 @@ class SQLiteEventLog(EventLog):
                     [(row[0], ref) for ref in refs],
                 )
 
+    def checkpoint(self, scope: str, name: str) -> Checkpoint | None:
+        """See `EventLog`."""
+        with self._file.reading() as db:
+            found = db.execute(
+                "SELECT value, revision FROM checkpoints WHERE layer = ? AND scope = ? AND name = ?",
+                (self._layer, scope, name),
+            ).fetchone()
+            return Checkpoint(scope, name, *found) if found else None
+
+    def checkpoints(self, scope: str, *, from_name: str = "") -> tuple[Checkpoint, ...]:
+        """See `EventLog`."""
+        with self._file.reading() as db:
+            found = db.execute(
+                "SELECT name, value, revision FROM checkpoints WHERE layer = ? AND scope = ? AND name >= ? "
+                "ORDER BY name",
+                (self._layer, scope, from_name),
+            )
+            return tuple(Checkpoint(scope, *row) for row in found)
+
+    def move_checkpoint(self, move: CheckpointMove) -> bool:
+        """See `EventLog`."""
+        check_move(move)
+        with self._file.writing() as db:
+            if self._revision(db, move) != move.expected:
+                return False
+            self._move_checkpoint(db, move)
+            return True
+
+    def _revision(self, db: sqlite3.Connection, move: CheckpointMove) -> int:
+        found = db.execute(
+            "SELECT revision FROM checkpoints WHERE layer = ? AND scope = ? AND name = ?",
+            (self._layer, move.scope, move.name),
+        ).fetchone()
+        return int(found[0]) if found else 0
+
+    def _move_checkpoint(self, db: sqlite3.Connection, move: CheckpointMove) -> None:
+        key = (self._layer, move.scope, move.name)
+        if move.value is None:
+            db.execute("DELETE FROM checkpoints WHERE layer = ? AND scope = ? AND name = ?", key)
+            return
+        db.execute(
+            "INSERT OR REPLACE INTO checkpoints (layer, scope, name, revision, value, ttl) VALUES (?, ?, ?, ?, ?, ?)",
+            (*key, move.expected + 1, move.value, move.ttl),
+        )
+
     def expire(self, now: int, limit: int, syncs_before: str) -> int:
         """See `EventLog`; records of every layer in the file are looked at."""
         due = "SELECT id FROM records WHERE ttl <= ? ORDER BY ttl LIMIT ?"
@@ -346,11 +421,13 @@ class SQLiteEventLog(EventLog):
             "SELECT cursor FROM syncs WHERE layer = ? AND cursor < min(?, (SELECT cursor FROM layers l "
             "WHERE l.id = syncs.layer)) ORDER BY cursor LIMIT ?"
         )
+        past = "SELECT layer, scope, name FROM checkpoints WHERE ttl <= ? LIMIT ?"
         seconds = now // MICROSECONDS
         with self._file.reading() as db:
             found = (
                 db.execute(due, (seconds, 1)).fetchone()
                 or db.execute(forgotten, (self._layer, syncs_before, 1)).fetchone()
+                or db.execute(past, (seconds, 1)).fetchone()
             )
         if found is None:
             return 0
@@ -359,6 +436,7 @@ class SQLiteEventLog(EventLog):
                 f"DELETE FROM syncs WHERE layer = ? AND cursor IN ({forgotten})",  # noqa: S608 -- a constant
                 (self._layer, self._layer, syncs_before, limit),
             )
+            db.execute(f"DELETE FROM checkpoints WHERE (layer, scope, name) IN ({past})", (seconds, limit))  # noqa: S608 -- as above
             return db.execute(f"DELETE FROM records WHERE id IN ({due})", (seconds, limit)).rowcount  # noqa: S608 -- as above
 
     def knows_cursor(self, cursor: str) -> bool:

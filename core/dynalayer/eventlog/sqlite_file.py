@@ -90,6 +90,20 @@ CREATE TABLE syncs (
 ) WITHOUT ROWID;
 """
 
+# Beside those: files of this layout may have been made before there were checkpoints.
+_CHECKPOINTS = """
+CREATE TABLE IF NOT EXISTS checkpoints (
+    layer INTEGER NOT NULL REFERENCES layers (id),
+    scope TEXT NOT NULL,
+    name TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    value BLOB NOT NULL,
+    ttl INTEGER,
+    PRIMARY KEY (layer, scope, name)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS checkpoints_ttl ON checkpoints (ttl) WHERE ttl IS NOT NULL;
+"""
+
 
 def nothing_was_done(error: EventLogError) -> bool:
     """Whether an error of `SQLiteFile.failing` is certain to have come before a commit was in the file."""
@@ -264,7 +278,7 @@ class SQLiteFile:
 
     def _check_layout(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN")  # one moment: another process may be making the tables
-        ours = self._is_ours(connection)
+        ours = self._is_ours(connection) and self._has_checkpoints(connection)
         connection.execute("COMMIT")
         if ours:
             return
@@ -275,6 +289,8 @@ class SQLiteFile:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {LAYOUT_VERSION}")
+        for statement in _CHECKPOINTS.split(";"):
+            connection.execute(statement)
         connection.execute("COMMIT")
 
     def _is_ours(self, connection: sqlite3.Connection) -> bool:
@@ -299,6 +315,10 @@ class SQLiteFile:
         if tables or application or version:
             raise LayoutError(f"{self.path} is a database of another program, no dynalayer event log")
         return False
+
+    def _has_checkpoints(self, connection: sqlite3.Connection) -> bool:
+        found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints_ttl'").fetchone()
+        return found is not None
 
 
 def _to_wal(connection: sqlite3.Connection) -> None:

@@ -26,7 +26,7 @@ from typing import TypeVar
 import pytest
 
 from dynalayer.clock import INITIAL, MICROSECONDS, to_iso
-from dynalayer.errors import ClosedError, LayerError
+from dynalayer.errors import ClosedError, InvalidInputError, LayerError
 from dynalayer.eventlog.base import (
     MAX_DELTAS,
     MAX_LEASE,
@@ -44,6 +44,7 @@ from dynalayer.eventlog.base import (
     SegmentRef,
     Unmarked,
 )
+from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove
 
 __all__ = ["ODD_PARTITIONS", "EventLogConformance", "OpenLog"]
 
@@ -908,6 +909,129 @@ class EventLogConformance:
         _while_running([work], look)
         assert newest == 2 * self.appends
 
+    # Appending after a tail
+
+    def test_a_record_is_appended_right_after_the_tail_given(self, log: EventLog) -> None:
+        """And the tail is then its version."""
+        assert log.tail("eu") == 0
+        assert log.append_after([_draft(nonce="n1")], {"eu": 0}) == (Appended("eu", 1, _AT),)
+        assert log.tail("eu") == 1
+        _append(log)
+        assert log.append_after([_draft(nonce="n3")], {"eu": log.tail("eu")}) == (Appended("eu", 3, _AT),)
+        assert [record.nonce for record in log.read("eu", 0).records if record.version in (1, 3)] == ["n1", "n3"]
+        assert log.partition_state("eu").events_total == 3
+        assert log.pending() == ("eu",)
+
+    def test_nothing_is_appended_after_a_tail_that_is_none_any_more(self, log: EventLog) -> None:
+        """Nor is it where the version is still to come; other partitions of the call get nothing either."""
+        _append(log, times=2)
+        move = CheckpointMove("reader", "one", 0, b"far")
+        for tail in (0, 1, 3):
+            assert log.append_after([_draft("us"), _draft()], {"us": 0, "eu": tail}, checkpoints=[move]) is None
+        assert _versions(log) == [1, 2]
+        assert _versions(log, "us") == []
+        assert log.checkpoint("reader", "one") is None
+        assert log.tail("eu") == 2
+
+    def test_checkpoints_move_with_the_records_or_not_at_all(self, log: EventLog) -> None:
+        """Each on condition of its revision."""
+        moves = [CheckpointMove("reader", "one", 0, b"1"), CheckpointMove("reader", "two", 0, b"2")]
+        assert log.append_after([_draft(), _draft("us")], {"eu": 0, "us": 0}, checkpoints=moves) is not None
+        wrong = [CheckpointMove("reader", "one", 1, b"3"), CheckpointMove("reader", "two", 0, b"4")]
+        assert log.append_after([_draft()], {"eu": 1}, checkpoints=wrong) is None
+        assert [each.value for each in log.checkpoints("reader")] == [b"1", b"2"]
+        assert _versions(log) == [1]
+        right = [CheckpointMove("reader", "one", 1, b"5"), CheckpointMove("reader", "two", 1, None)]
+        assert log.append_after([_draft()], {"eu": log.tail("eu")}, checkpoints=right) is not None
+        assert log.checkpoints("reader") == (Checkpoint("reader", "one", b"5", 2),)
+
+    def test_of_appends_after_one_tail_exactly_one_is_made(self, log: EventLog) -> None:
+        """Beside others that append without one."""
+        for _ in range(3):
+            tail = log.tail("eu")
+            results = _at_once([partial(log.append_after, [_draft()], {"eu": tail}) for _ in range(self.writers)])
+            assert sum(result is not None for result in results) == 1
+        done = _at_once([partial(self._append_after, log) for _ in range(self.writers)])
+        assert sorted(chain.from_iterable(done)) == list(range(4, 4 + len(done) * 3))
+
+    def _append_after(self, log: EventLog) -> list[int]:
+        """Three records, appended in turn after the tail and without one."""
+        places = [log.append([_draft()])[0].version]
+        for _ in range(1000):
+            placed = log.append_after([_draft()], {"eu": log.tail("eu")})
+            places += [place.version for place in placed or ()]
+            if len(places) == 3:
+                break
+        return places
+
+    # Checkpoints
+
+    def test_a_checkpoint_moves_from_the_revision_expected(self, log: EventLog) -> None:
+        """Any other is left as it is."""
+        assert log.checkpoint("reader", "one") is None
+        assert not log.move_checkpoint(CheckpointMove("reader", "one", 1, b"early"))
+        assert log.move_checkpoint(CheckpointMove("reader", "one", 0, b"first"))
+        assert not log.move_checkpoint(CheckpointMove("reader", "one", 0, b"again"))
+        assert log.checkpoint("reader", "one") == Checkpoint("reader", "one", b"first", 1)
+        assert log.move_checkpoint(CheckpointMove("reader", "one", 1, b""))
+        assert log.checkpoint("reader", "one") == Checkpoint("reader", "one", b"", 2)
+        assert not log.move_checkpoint(CheckpointMove("reader", "one", 1, None))
+        assert log.move_checkpoint(CheckpointMove("reader", "one", 2, None))
+        assert log.checkpoint("reader", "one") is None
+
+    def test_a_scopes_checkpoints_are_listed_by_name_from_one_on(self, log: EventLog) -> None:
+        """Those of other scopes are not, however alike."""
+        names = ["", "9", "10", "a", "a/b", "\xe9", "\uffff", "\U0001f642", "x" * 1000]
+        for name in names:
+            assert log.move_checkpoint(CheckpointMove("reader/a", name, 0, name.encode()))
+        for scope in ("reader", "reader/", "reader/a/", "reader/a/b", "r", "x" * 1000):
+            assert log.move_checkpoint(CheckpointMove(scope, "a", 0, b"another's"))
+        ordered = sorted(names, key=str.encode)
+        assert [each.name for each in log.checkpoints("reader/a")] == ordered
+        assert [each.value for each in log.checkpoints("reader/a")] == [name.encode() for name in ordered]
+        assert [each.name for each in log.checkpoints("reader/a", from_name="a")] == ordered[3:]
+        assert [each.name for each in log.checkpoints("reader/a", from_name="a!")] == ordered[4:]
+        assert log.checkpoints("nobody") == ()
+        assert log.partitions() == log.pending() == ()
+
+    def test_a_checkpoint_that_no_log_could_keep_is_refused(self, log: EventLog) -> None:
+        """By all alike, and nothing is written."""
+        for scope, name, value in (
+            ("", "a", b""),
+            ("x" * 1001, "", b""),
+            ("a", "x" * 1001, b""),
+            ("a", "", b"x" * 65_537),
+        ):
+            with pytest.raises(InvalidInputError):
+                log.move_checkpoint(CheckpointMove(scope, name, 0, value))
+            with pytest.raises(InvalidInputError):
+                log.append_after([_draft()], {"eu": 0}, checkpoints=[CheckpointMove(scope, name, 0, value)])
+        assert log.move_checkpoint(CheckpointMove("a", "", 0, b"x" * 65_536))
+        assert _versions(log) == []
+
+    def test_of_moves_of_a_checkpoint_exactly_one_wins(self, log: EventLog) -> None:
+        """From each revision."""
+        for expected in range(3):
+            moves = [CheckpointMove("reader", "one", expected, bytes([number])) for number in range(self.writers)]
+            won = _at_once([partial(log.move_checkpoint, move) for move in moves])
+            assert won.count(True) == 1
+            found = log.checkpoint("reader", "one")
+            assert found is not None
+            assert found.value == bytes([won.index(True)])
+
+    def test_a_checkpoint_stays_until_its_ttl(self, log: EventLog) -> None:
+        """One without stays for good."""
+        if not self.expires:
+            pytest.skip("expires = False: this log's service deletes")
+        for name, ttl in (("forever", None), ("soon", _SECOND + 10), ("later", _SECOND + 20)):
+            assert log.move_checkpoint(CheckpointMove("reader", name, 0, b"", ttl))
+        log.expire((_SECOND + 9) * MICROSECONDS, 10, _cursor(0))
+        assert [each.name for each in log.checkpoints("reader")] == ["forever", "later", "soon"]
+        log.expire((_SECOND + 10) * MICROSECONDS, 10, _cursor(0))
+        assert [each.name for each in log.checkpoints("reader")] == ["forever", "later"]
+        log.expire(_LATER, 10, _cursor(0))
+        assert [each.name for each in log.checkpoints("reader")] == ["forever"]
+
     # Several objects on one store
 
     def test_two_objects_on_one_store_see_one_another(self, log: EventLog, other: EventLog) -> None:
@@ -930,6 +1054,11 @@ class EventLogConformance:
         assert other.unmarked("eu", 2, 10) == ()
         assert log.partition_state("eu") == other.partition_state("eu")
         assert log.layer_state() == other.layer_state()
+        assert log.append_after([_draft()], {"eu": 2}, checkpoints=[CheckpointMove("reader", "", 0, b"1")]) is not None
+        assert other.append_after([_draft()], {"eu": 2}) is None
+        assert other.append_after([_draft()], {"eu": other.tail("eu")}) is not None
+        assert other.move_checkpoint(CheckpointMove("reader", "", 1, b"2"))
+        assert log.checkpoint("reader", "") == other.checkpoint("reader", "") == Checkpoint("reader", "", b"2", 2)
 
     def test_appends_through_two_objects_are_dense(self, log: EventLog, other: EventLog) -> None:
         """Each acknowledged one is there once, whichever object is asked."""
@@ -949,10 +1078,12 @@ class EventLogConformance:
             pytest.skip("shared = False: this log lives in its object")
         _append(log, times=3)
         _fold(log, "eu", 2, 1)
+        log.move_checkpoint(CheckpointMove("reader", "", 0, b"1"))
         told = log.origin, log.read("eu", 0), log.partition_state("eu"), log.layer_state(), log.pending()
         log.close()
         anew = open_log("users")
         assert (anew.origin, anew.read("eu", 0), anew.partition_state("eu"), anew.layer_state(), anew.pending()) == told
+        assert anew.checkpoint("reader", "") == Checkpoint("reader", "", b"1", 1)
         assert anew.append([_draft()])[0].version == 4
 
     # Closing
@@ -971,6 +1102,11 @@ class EventLogConformance:
         log.close()
         calls: dict[str, Callable[[], object]] = {
             "append": lambda: log.append([_draft()]),
+            "tail": lambda: log.tail("us"),
+            "append_after": lambda: log.append_after([_draft()], {"eu": 1}),
+            "checkpoint": lambda: log.checkpoint("reader", ""),
+            "checkpoints": lambda: log.checkpoints("reader"),
+            "move_checkpoint": lambda: log.move_checkpoint(CheckpointMove("reader", "", 0, b"1")),
             "read": lambda: log.read("eu", 0),
             "head": lambda: log.head("eu"),
             "move_head": lambda: log.move_head("eu", HeadMove(0, Head(revision=1))),

@@ -36,6 +36,7 @@ from dynalayer.eventlog.base import (
     Run,
     Unmarked,
 )
+from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove
 from dynalayer.hookspecs import Adapter
 from dynalayer.wrapping import WrappedAdapter
 
@@ -108,7 +109,7 @@ _HOOKS = (
     "layer_columns",
     "layer_publish",
 )
-_POINTS = frozenset(_around(*EventLog.__abstractmethods__ - {"origin", "close"}, *_HOOKS))
+_POINTS = frozenset(_around(*EventLog.__abstractmethods__ - {"origin", "close"}, "tail", *_HOOKS))
 
 
 class Crashed(BaseException):
@@ -223,6 +224,16 @@ class WrappedLog(EventLog):
         """See `EventLog`."""
         return self.through("append", self._log.append, drafts)
 
+    def tail(self, partition: str) -> int:
+        """See `EventLog`."""
+        return self.through("tail", self._log.tail, partition)
+
+    def append_after(
+        self, drafts: Sequence[Draft], tails: Mapping[str, int], *, checkpoints: Sequence[CheckpointMove] = ()
+    ) -> tuple[Appended, ...] | None:
+        """See `EventLog`."""
+        return self.through("append_after", self._log.append_after, drafts, tails, checkpoints=checkpoints)
+
     def read(self, partition: str, after: int, *, max_bytes: int | None = None) -> Run:
         """See `EventLog`."""
         return self.through("read", self._log.read, partition, after, max_bytes=max_bytes)
@@ -266,6 +277,18 @@ class WrappedLog(EventLog):
     def forget_old_segments(self, partition: str, refs: Sequence[str]) -> None:
         """See `EventLog`."""
         return self.through("forget_old_segments", self._log.forget_old_segments, partition, refs)
+
+    def checkpoint(self, scope: str, name: str) -> Checkpoint | None:
+        """See `EventLog`."""
+        return self.through("checkpoint", self._log.checkpoint, scope, name)
+
+    def checkpoints(self, scope: str, *, from_name: str = "") -> tuple[Checkpoint, ...]:
+        """See `EventLog`."""
+        return self.through("checkpoints", self._log.checkpoints, scope, from_name=from_name)
+
+    def move_checkpoint(self, move: CheckpointMove) -> bool:
+        """See `EventLog`."""
+        return self.through("move_checkpoint", self._log.move_checkpoint, move)
 
     def expire(self, now: int, limit: int, syncs_before: str) -> int:
         """See `EventLog`."""

@@ -83,11 +83,13 @@ class TakenError(Exception):
 
     Attributes:
         row: The row that was there, where the service tells it.
+        reasons: Of a transaction, what the service tells of each of its actions; else empty.
     """
 
-    def __init__(self, row: Mapping[str, Any] | None) -> None:
+    def __init__(self, row: Mapping[str, Any] | None, reasons: Sequence[Mapping[str, Any]] = ()) -> None:
         super().__init__("the condition did not hold")
         self.row = row
+        self.reasons = reasons
 
 
 class FailedCallError(EventLogError):
@@ -96,12 +98,22 @@ class FailedCallError(EventLogError):
     Attributes:
         certainty: Whether it may have been done all the same.
         code: The service's own name for the error; empty where it gave none.
+        reasons: Of a transaction that was cancelled, what the service tells of each of its actions; else empty.
     """
 
-    def __init__(self, message: str, *, certainty: Certainty, retryable: bool, code: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        certainty: Certainty,
+        retryable: bool,
+        code: str = "",
+        reasons: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         super().__init__(message, retryable=retryable)
         self.certainty = certainty
         self.code = code
+        self.reasons = reasons
 
 
 def code_of(error: ClientError) -> str:
@@ -175,11 +187,12 @@ def _cancelled(location: str, action: str, error: ClientError) -> TakenError | F
     reasons = _reasons(error)
     codes = {str(reason.get("Code", "None")) for reason in reasons}
     if "ConditionalCheckFailed" in codes and codes <= {"None", "ConditionalCheckFailed"}:
-        return TakenError(next((reason["Item"] for reason in reasons if reason.get("Item")), None))
+        return TakenError(next((reason["Item"] for reason in reasons if reason.get("Item")), None), reasons)
     return FailedCallError(
         f"{location} cancelled {action}: {reason_of(error)}",
         certainty="not done",
         retryable=bool(codes) and codes <= _BUSY_REASONS,
+        reasons=reasons,
     )
 
 

@@ -5,17 +5,15 @@ Several processes and machines use it at once. The index says where to look, nev
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dynalayer.clock import INITIAL
 from dynalayer.costs import Usage
-from dynalayer.errors import AppendError, ClosedError, EventLogError, LayoutError, Outcome
+from dynalayer.errors import AppendError, ClosedError, EventLogError, InvalidInputError, Outcome
 from dynalayer.eventlog.base import (
-    MAX_LEASE,
     Appended,
     Draft,
     EventLog,
@@ -30,13 +28,16 @@ from dynalayer.eventlog.base import (
     Run,
     Unmarked,
 )
+from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove
 from dynalayer.eventlog.dynamodb import rows
 from dynalayer.eventlog.dynamodb.arguments import check_shards
+from dynalayer.eventlog.dynamodb.checkpoints import Checkpoints
 from dynalayer.eventlog.dynamodb.connection import Connection
 from dynalayer.eventlog.dynamodb.counts import Counts
 from dynalayer.eventlog.dynamodb.estimates import estimate
-from dynalayer.eventlog.dynamodb.failures import TakenError
 from dynalayer.eventlog.dynamodb.index import Index
+from dynalayer.eventlog.dynamodb.layers import opened_layer
+from dynalayer.eventlog.dynamodb.leases import Leases
 from dynalayer.eventlog.dynamodb.marks import Marks
 from dynalayer.eventlog.dynamodb.moves import Moves
 from dynalayer.eventlog.dynamodb.retired import Retired
@@ -45,6 +46,7 @@ from dynalayer.eventlog.dynamodb.shards import Shards
 from dynalayer.eventlog.dynamodb.side_by_side import side_by_side
 from dynalayer.eventlog.dynamodb.slots import NotAppendedError, Slots
 from dynalayer.eventlog.dynamodb.table import check_table
+from dynalayer.eventlog.dynamodb.together import Action, Refusal, Together
 from dynalayer.events import check_table as check_table_name
 
 if TYPE_CHECKING:
@@ -99,10 +101,13 @@ class DynamoDBEventLog(EventLog):
         self._moves = Moves(self._connection, table)
         self._marks = Marks(self._connection)
         self._retired = Retired(self._connection)
+        self._leases = Leases(self._connection)
+        self._checkpoints = Checkpoints(self._connection, table)
+        self._together = Together(self._connection, table, self._slots, pending_shards)
         try:
             check_table(self._connection)
             with self._undamaged():
-                meta = self._opened(create=create)
+                meta = opened_layer(self._connection, table, create=create)
                 self._origin = rows.text(meta, "origin")
                 self._shards = Shards(self._connection, table, pending_shards, meta)
         except BaseException:
@@ -113,31 +118,6 @@ class DynamoDBEventLog(EventLog):
 
     def __repr__(self) -> str:
         return f"DynamoDBEventLog({self._connection.name!r}, table={self.table!r})"
-
-    def _opened(self, *, create: bool) -> Row:
-        """The layer's row, made if there is none."""
-        key = self._meta_key
-        meta = self._connection.get(key)
-        if meta is None or "origin" not in meta:
-            if not create:
-                raise EventLogError(f"{self.location} has no layer of table {self.table!r}; a first set() makes it")
-            self._connection.call(
-                "update_item",
-                Key=key,
-                UpdateExpression=(
-                    "SET origin = if_not_exists(origin, :origin), #format = if_not_exists(#format, :format)"
-                ),
-                ExpressionAttributeNames={"#format": "format"},
-                ExpressionAttributeValues={":origin": {"S": secrets.token_hex(8)}, ":format": {"N": str(rows.FORMAT)}},
-            )
-            meta = self._connection.get(key) or {}
-        told = rows.format_of(meta)
-        if told != rows.FORMAT:
-            raise LayoutError(
-                f"the layer of table {self.table!r} in {self.location} has layout {told}; this release knows "
-                f"{rows.FORMAT}: use the release that wrote it, or a newer one"
-            )
-        return meta
 
     @property
     def origin(self) -> str:
@@ -185,6 +165,51 @@ class DynamoDBEventLog(EventLog):
             return NotAppendedError("unknown", failure)
         self._counts.appended(draft, appended)
         return appended
+
+    def tail(self, partition: str) -> int:
+        """See `EventLog`."""
+        with self._undamaged(partition):
+            return self._slots.known(partition).tail.version
+
+    def append_after(
+        self, drafts: Sequence[Draft], tails: Mapping[str, int], *, checkpoints: Sequence[CheckpointMove] = ()
+    ) -> tuple[Appended, ...] | None:
+        """See `EventLog`."""
+        result = self.append_beside(drafts, tails, (), checkpoints=checkpoints)
+        return None if isinstance(result, Refusal) else result
+
+    def append_beside(
+        self,
+        drafts: Sequence[Draft],
+        tails: Mapping[str, int],
+        actions: Sequence[Action],
+        *,
+        checkpoints: Sequence[CheckpointMove] = (),
+    ) -> tuple[Appended, ...] | Refusal:
+        """As `append_after`, with actions on other tables in the same transaction: all of it is done, or nothing.
+
+        Args:
+            drafts: What to append; each partition at most once.
+            tails: Each partition's newest version, as `tail` told it.
+            actions: Of `TransactWriteItems`, as the low-level client takes them.
+            checkpoints: Moves that belong to them.
+
+        Returns:
+            Where the records came to stand; or why nothing was written.
+
+        Raises:
+            AppendError: It failed; says what is certain.
+            InvalidInputError: It is more than one transaction takes.
+        """
+        if not drafts:
+            raise InvalidInputError("there is no record to append")
+        with self._undamaged():
+            self._shards.note()
+            result = self._together.append(drafts, tails, checkpoints, actions)
+        if not isinstance(result, Refusal):
+            for draft, place in zip(drafts, result, strict=True):
+                self._counts.appended(draft, place)
+        return result
 
     def read(self, partition: str, after: int, *, max_bytes: int | None = None) -> Run:
         """See `EventLog`; one strong query in pages, or, where `max_bytes` cuts it short, the head after it."""
@@ -289,38 +314,11 @@ class DynamoDBEventLog(EventLog):
 
     def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
         """See `EventLog`; a conditional update of the head's row, which leaves its revision alone."""
-        try:
-            self._connection.call(
-                "update_item",
-                Key=self._head_key(partition),
-                UpdateExpression="SET lease_owner = :owner, lease_until = :until",
-                ConditionExpression=(
-                    "attribute_not_exists(lease_owner) OR lease_owner = :owner "
-                    "OR lease_until <= :now OR lease_until > :longest"
-                ),
-                ExpressionAttributeValues={
-                    ":owner": {"S": owner},
-                    ":until": {"N": str(until)},
-                    ":now": {"N": str(now)},
-                    ":longest": {"N": str(now + MAX_LEASE)},
-                },
-            )
-        except TakenError:
-            return False
-        return True
+        return self._leases.take(self._head_key(partition), owner, now, until)
 
     def release(self, partition: str, owner: str) -> None:
         """See `EventLog`."""
-        try:
-            self._connection.call(
-                "update_item",
-                Key=self._head_key(partition),
-                UpdateExpression="REMOVE lease_owner, lease_until",
-                ConditionExpression="lease_owner = :owner",
-                ExpressionAttributeValues={":owner": {"S": owner}},
-            )
-        except TakenError:
-            return  # another's by now
+        self._leases.release(self._head_key(partition), owner)
 
     # Old segments
 
@@ -333,6 +331,22 @@ class DynamoDBEventLog(EventLog):
         """See `EventLog`."""
         with self._undamaged(partition):
             self._retired.forget(self._pk(partition), frozenset(refs))
+
+    # Checkpoints
+
+    def checkpoint(self, scope: str, name: str) -> Checkpoint | None:
+        """See `EventLog`."""
+        with self._undamaged():
+            return self._checkpoints.get(scope, name)
+
+    def checkpoints(self, scope: str, *, from_name: str = "") -> tuple[Checkpoint, ...]:
+        """See `EventLog`."""
+        with self._undamaged():
+            return self._checkpoints.listed(scope, from_name)
+
+    def move_checkpoint(self, move: CheckpointMove) -> bool:
+        """See `EventLog`."""
+        return self._checkpoints.move(move)
 
     def expire(self, now: int, limit: int, syncs_before: str) -> int:  # noqa: ARG002 -- the service does it by ttl
         """See `EventLog`; the service's own TTL deletes, so that nothing is requested here."""

@@ -43,7 +43,7 @@ from dynalayer.eventlog.dynamodb.rows import (
 from dynalayer.forking import Lock
 from dynalayer.units import item_size, write_units
 
-__all__ = ["Newest", "NotAppendedError", "Slots"]
+__all__ = ["Known", "Newest", "NotAppendedError", "Slots", "StaleError"]
 
 _PATIENCE = 3600  # seconds from the reading of a tail to the last try that builds on it
 _TAKEN = 256  # slots that others may take before one's own append gives up
@@ -74,11 +74,25 @@ class _Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class Known:
     """A tail, and since when it is known to have been one."""
 
     tail: Tail
     since: _Moment
+
+    @staticmethod
+    def moment() -> _Moment:
+        """Now, for what is about to be known."""
+        return _Moment.now()
+
+    def check(self) -> None:
+        """Refuse to build on a tail that was read too long ago.
+
+        Raises:
+            StaleError: It was.
+        """
+        if self.since.passed() > _PATIENCE:
+            raise StaleError
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +124,7 @@ class NotAppendedError(Exception):
         self.cause = cause
 
 
-class _StaleError(Exception):
+class StaleError(Exception):
     """The tail was read too long ago to build on."""
 
 
@@ -128,7 +142,7 @@ class Slots:
         self._table = table
         self._shards = shards
         self._lock = Lock()
-        self._tails: OrderedDict[str, _Known] = OrderedDict()
+        self._tails: OrderedDict[str, Known] = OrderedDict()
 
     def append(self, draft: Draft) -> Appended:
         """Append one record.
@@ -165,9 +179,9 @@ class Slots:
             try:
                 if known is None:
                     since = _Moment.now()
-                    known = _Known(self.newest(draft.partition).tail, since)
+                    known = Known(self.newest(draft.partition).tail, since)
                 appended, known = self._put(attempt, known)
-            except _StaleError:
+            except StaleError:
                 known = None
                 attempt.stale(self._connection.location)
             except DamagedRowError as error:
@@ -183,13 +197,13 @@ class Slots:
                 if appended is not None:
                     return appended
 
-    def _put(self, attempt: _Attempt, known: _Known) -> tuple[Appended | None, _Known | None]:
+    def _put(self, attempt: _Attempt, known: Known) -> tuple[Appended | None, Known | None]:
         """Try the slot after a tail: what came of it, and else the tail to go on from, None to look for it anew."""
         draft, sent = attempt.draft, _Moment.now()
         attempt.version = known.tail.version + 1
         rows = record_rows(attempt.pk, draft, known.tail, pending_cursor(attempt.pk, self._shards))
         try:
-            self._send(rows, known.since)
+            self._send(rows, known)
         except FailedCallError as error:
             attempt.failed(error)
             time.sleep(backoff(attempt.failures))
@@ -206,23 +220,19 @@ class Slots:
             if text(there, "nonce") != draft.nonce:
                 attempt.taken(self._connection.location)
                 # It proves that its record exists, and that is all that the tail's reading was for.
-                return None, None if attempt.slots % _ANEW == 0 else _Known(tail, known.since)
+                return None, None if attempt.slots % _ANEW == 0 else Known(tail, known.since)
             sent = known.since
         else:
             tail = tail_of_record(rows[0])
-        self._remember(draft.partition, _Known(tail, sent))
+        self.remember(draft.partition, Known(tail, sent))
         return Appended(draft.partition, tail.version, tail.at), None
 
-    def _send(self, rows: list[dict[str, Any]], since: _Moment) -> None:
-        def allowed() -> None:
-            if since.passed() > _PATIENCE:
-                raise _StaleError
-
+    def _send(self, rows: list[dict[str, Any]], known: Known) -> None:
         free = "attribute_not_exists(pk)"
         if len(rows) == 1:
             self._connection.once(
                 "put_item",
-                allowed=allowed,
+                allowed=known.check,
                 failed_units=write_units(item_size(rows[0])),
                 Item=rows[0],
                 ConditionExpression=free,
@@ -233,7 +243,7 @@ class Slots:
         first = {"ConditionExpression": free, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
         self._connection.once(
             "transact_write_items",
-            allowed=allowed,
+            allowed=known.check,
             failed_units=sum(write_units(item_size(row), transactional=True) for row in rows),
             TransactItems=[
                 {"Put": {"TableName": name, "Item": row, **(first if number == 0 else {})}}
@@ -285,12 +295,32 @@ class Slots:
 
     # Tails
 
-    def _remembered(self, partition: str) -> _Known | None:
+    def known(self, partition: str) -> Known:
+        """A partition's tail, as remembered, or read and remembered.
+
+        Raises:
+            EventLogError: It cannot be read.
+            DamagedRowError: A row does not say what it should.
+        """
+        known = self._remembered(partition)
+        if known is None:
+            since = _Moment.now()
+            known = Known(self.newest(partition).tail, since)
+            self.remember(partition, known)
+        return known
+
+    def forget(self, partition: str) -> None:
+        """Look for a partition's tail anew the next time."""
+        with self._lock:
+            self._tails.pop(partition, None)
+
+    def _remembered(self, partition: str) -> Known | None:
         with self._lock:
             known = self._tails.get(partition)
             return known if known is not None and known.since.passed() <= _PATIENCE else None
 
-    def _remember(self, partition: str, known: _Known) -> None:
+    def remember(self, partition: str, known: Known) -> None:
+        """Keep a tail for the next append, unless a newer one is kept."""
         with self._lock:
             before = self._tails.pop(partition, known)
             self._tails[partition] = max(before, known, key=lambda each: each.tail.version)

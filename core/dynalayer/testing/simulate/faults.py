@@ -7,12 +7,13 @@ and an index may lag.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from dynalayer.errors import AppendError, ClosedError, EventLogError, StorageError
 from dynalayer.eventlog.base import Appended, Draft, EventLog, Head, HeadMove, Run
+from dynalayer.eventlog.checkpoints import CheckpointMove
 from dynalayer.hookspecs import Adapter, hookimpl
 from dynalayer.segments import Segment
 from dynalayer.testing.faults import Crashed, WrappedLog
@@ -30,7 +31,10 @@ FAULTS = ("lost", "answer lost", "late", "crash before", "crash after", "wrong b
 """Every kind of fault."""
 
 _CHANGING = frozenset(
-    {"append", "move_head", "mark", "lease", "release", "forget_old_segments", "expire", "layer_setter"}
+    {
+        *("append", "append_after", "move_head", "mark", "lease", "release", "forget_old_segments", "expire"),
+        *("move_checkpoint", "layer_setter"),
+    }
 )
 _LONGEST = 120  # characters of an answer in the trace
 _MOST_LATE = 24  # turns after which a late request has arrived
@@ -192,6 +196,15 @@ class WitnessedLog(WrappedLog):
             self._truth.appended(draft, place)
         return places
 
+    def append_after(
+        self, drafts: Sequence[Draft], tails: Mapping[str, int], *, checkpoints: Sequence[CheckpointMove] = ()
+    ) -> tuple[Appended, ...] | None:
+        """See `EventLog`."""
+        places = super().append_after(drafts, tails, checkpoints=checkpoints)
+        for draft, place in zip(drafts, places or (), strict=places is not None):
+            self._truth.appended(draft, place)
+        return places
+
     def move_head(self, partition: str, move: HeadMove) -> bool:
         """See `EventLog`."""
         moved = super().move_head(partition, move)
@@ -220,12 +233,12 @@ class SimulatedLog(WrappedLog):
 
     def through(self, method: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make a call in its turn, with its fault."""
-        if method == "append":
+        if method in ("append", "append_after"):
             drafts: Any = args[0]
             self._own.update(draft.partition for draft in drafts)
 
         def lost() -> Exception:
-            if method == "append":
+            if method in ("append", "append_after"):
                 unknown = {draft.partition: "unknown" for draft in drafts}
                 return AppendError("the answer was lost", outcomes=unknown)  # type: ignore[arg-type] # a literal
             return EventLogError("the answer was lost")
