@@ -2,6 +2,7 @@
 
 import typing
 
+from dynalayer.comparing import Comparison, Difference
 from dynalayer.costs import Cost, Prices, Request, Usage
 from dynalayer.counting import current_operation
 from dynalayer.durable import DurableFiles, file_failure
@@ -22,6 +23,8 @@ from dynalayer.errors import (
     PluginNotFoundError,
     SegmentCorruptError,
     SegmentMissingError,
+    SourceError,
+    SpoolError,
     StorageError,
 )
 from dynalayer.eventlog.base import EventLog
@@ -42,7 +45,15 @@ from dynalayer.plugins import load_plugin
 from dynalayer.s3 import s3_refusal
 from dynalayer.s3_options import checked_s3_access, checked_s3_prefix, checked_s3_writing
 from dynalayer.segments import Segment, SegmentHeader
-from dynalayer.states import ImportResult, LayerMeta, Operation, PartitionMeta, SyncResult
+from dynalayer.states import (
+    ImportResult,
+    LayerMeta,
+    Operation,
+    PartitionMeta,
+    ResetProgress,
+    ResetResult,
+    SyncResult,
+)
 from dynalayer.urls import URL
 from dynalayer.vacuuming import VacuumResult
 from dynalayer.values import Item
@@ -58,9 +69,11 @@ __all__ = [
     "AppendError",
     "Capabilities",
     "ClosedError",
+    "Comparison",
     "ConfigurationError",
     "ConflictError",
     "Cost",
+    "Difference",
     "DurableFiles",
     "DynamoDBEventLog",
     "ErrorFacts",
@@ -88,11 +101,15 @@ __all__ = [
     "PluginNotFoundError",
     "Prices",
     "Request",
+    "ResetProgress",
+    "ResetResult",
     "SQLiteEventLog",
     "Segment",
     "SegmentCorruptError",
     "SegmentHeader",
     "SegmentMissingError",
+    "SourceError",
+    "SpoolError",
     "StorageError",
     "SyncResult",
     "TableMade",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Self, Unpack, overload
@@ -13,8 +14,10 @@ from dynalayer.appending import DAY, TTL, Appender, check_ttl
 from dynalayer.asof import At, Historian
 from dynalayer.clock import Clock
 from dynalayer.columnar import Scans
+from dynalayer.comparing import Comparer
 from dynalayer.config import LayerOptions, Sources
 from dynalayer.costs import Prices, Usage, check_prices
+from dynalayer.counting import UsageCounter
 from dynalayer.errors import ClosedError, InvalidInputError
 from dynalayer.eventlog.base import EventLog
 from dynalayer.events import Event, EventReader, ItemFunction, check_partition, check_table
@@ -28,10 +31,12 @@ from dynalayer.pairs import Getter, PlainPair, Setter
 from dynalayer.plugins import new_manager
 from dynalayer.quoting import quoted
 from dynalayer.reading import Reader
+from dynalayer.resets import Progress, ResetOptions, Resets
 from dynalayer.resetting import Resetter
 from dynalayer.runs import SyncRuns
 from dynalayer.snapshots import Snapshots
-from dynalayer.states import ImportResult, LayerMeta, PartitionMeta, SyncResult
+from dynalayer.sources import SourceOption
+from dynalayer.states import ImportResult, LayerMeta, PartitionMeta, ResetResult, SyncResult
 from dynalayer.syncing import Syncer
 from dynalayer.triggering import Trigger
 from dynalayer.vacuuming import Vacuum, VacuumResult
@@ -136,6 +141,9 @@ class Layer(Scans):
         syncer = Syncer(self._log, self._storage, snapshots, clock, lease)
         # A function of the item says nothing of a reset, which has none.
         resetter = Resetter(self._log, self._storage, clock, lease, DAY if callable(ttl) else ttl)
+        self._sources = UsageCounter()
+        self._comparer = Comparer(self._log, self._reader, self._reading.items, self._sources)
+        self._resets = Resets(self._log, resetter, self._reader, clock, lease, self._sources)
         self._runs = SyncRuns(self._log, syncer, resetter, self._observers, _STRATEGY_LAG)
         self._vacuum = Vacuum(self._log, self._storage, clock)
         self._verifier = Verifier(self._log, self._storage, clock)
@@ -346,6 +354,48 @@ class Layer(Scans):
             )
         return self._runs.take_over(partition, partial(self._reader.items_of, partition, items))
 
+    def reset(
+        self,
+        source: SourceOption,
+        partition: str | None = None,
+        *,
+        spool: str | PathLike[str] | None = None,
+        dead_letters: str | PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> ResetResult:
+        """Rebuild partitions from the source: its items, with every event on top that came since the reset began.
+
+        Events that come meanwhile are never lost. A partition that the source no longer has becomes empty. Readers see
+        each partition as it was, or as it is to be. Assumed: the application writes the source first, then the event.
+
+        Args:
+            source: A boto3 `Table` of the layer's table, which is scanned by several threads; an iterable of items; or
+                a function that returns one. It is read from when the newest version of each partition was noted: what
+                was read before, as a list, must hold what every event told.
+            partition: Only this one: items of others are left out, and no other is touched.
+            spool: A file that outlives the process: after a crash the same call goes on where it broke off, within a
+                day. It is removed when all is done. Left out, what does not fit into memory is on disk meanwhile.
+            dead_letters: A file to which items are added that cannot be taken; left out, the first ends the reset
+                before anything is changed.
+            progress: Called with a `ResetProgress` after each page that was read and each partition committed; what it
+                raises ends the reset.
+
+        Returns:
+            `count` items taken; `locked` if another reset is at work, or a sync was on partitions that it names.
+
+        Raises:
+            InvalidInputError: The source is none, an item cannot be taken, or two are one; nothing was changed.
+            ConfigurationError: The source is another table, or is keyed otherwise.
+            SourceError: The source failed, or is not there.
+            SpoolError: What was read could not be kept.
+            ConflictError: Another reset took over since the lease had run out; or a partition took too long.
+            StorageError: The adapter failed; partitions are what they were, or reset.
+            EventLogError: The log failed; likewise.
+        """
+        self._check_open()
+        partition = None if partition is None else check_partition(partition)
+        return self._runs.reset(self._resets, source, partition, ResetOptions(spool, dead_letters, progress))
+
     def partitions(self) -> list[str]:
         """Every partition that has ever had an event, sorted."""
         self._check_open()
@@ -367,16 +417,21 @@ class Layer(Scans):
         with self._observers.running("vacuum", partition):
             return self._vacuum.run(partition, dry_run=dry_run)
 
-    def verify(self, partition: str | None = None) -> VerifyResult:
+    def verify(self, partition: str | None = None, *, against: SourceOption | None = None) -> VerifyResult:
         """Read and check every segment and record that is kept; changes nothing.
 
         Args:
             partition: Only this one; left out, all.
+            against: A source as `reset` takes it, with which all items are compared then, pending events included.
+
+        Raises:
+            LayerError: The source is none, or failed, as in `reset`; what is wrong with the layer is in the result.
         """
         self._check_open()
         partition = None if partition is None else check_partition(partition)
         with self._observers.running("verify", partition):
-            return self._verifier.run(partition)
+            result = self._verifier.run(partition)
+            return result if against is None else replace(result, against=self._comparer.run(against, partition))
 
     def explain(self, partition: str = "", *, prices: Prices | None = None) -> Explanation:
         """What a read, an append and a sync of a partition request and cost, beside a plain Query of its items.
@@ -401,11 +456,12 @@ class Layer(Scans):
         """What this object has requested so far, by operation: `"set"`, `"get"`, `"sync"`, `"strategy"` and so on.
 
         Requests and units are as the service told them, of the event log if it is paid by request; and calls of the
-        storage adapter's hooks as requests to its store.
+        storage adapter's hooks as requests to its store; and of the source table, by `reset` and `verify`.
         """
         sums = dict(self._log.usage())
-        for name, usage in self._storage.counter.sums().items():
-            sums[name] = sums.get(name, Usage()) + usage
+        for counter in (self._storage.counter, self._sources):
+            for name, usage in counter.sums().items():
+                sums[name] = sums.get(name, Usage()) + usage
         return sums
 
     def close(self) -> None:
