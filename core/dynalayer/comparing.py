@@ -1,8 +1,8 @@
 """The layer beside its source: which items are missing on either side, or differ.
 
 Both are read while others write. So what differs is read again, on both sides, a bounded number of times: whoever
-writes the source first and then the event makes it equal. Where a source cannot be asked for single items, what an event
-has changed since it was read is counted apart: nobody can tell.
+writes the source first and then the event makes it equal. Where a source cannot be asked for single items, what an
+event has changed since it was read is counted apart: nobody can tell.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from dynalayer.clock import Clock
+from dynalayer.clock import MICROSECONDS, Clock
 from dynalayer.errors import EventLogError
 from dynalayer.eventlog.base import MAX_LEASE, EventLog
 from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove
@@ -37,24 +37,34 @@ class ResetLease:
         self._until = 0
 
     def take(self) -> bool:
-        """Take it, or prolong it; False while another's has not run out."""
+        """Take it; False while another's has not run out."""
         for _ in range(_TRIES):
             now = self._clock()
             found = self._log.checkpoint(_SCOPE, self._name)
             if self._anothers(found, now) or self._anothers(self._log.checkpoint(_SCOPE, _name(None)), now):
                 return False
-            until = now + self._lease
-            value = orjson.dumps({"owner": self._owner, "until": until})
-            # Of a reset that died nothing stays behind for good, where the log lets rows expire.
-            ttl = (until + MAX_LEASE) // 1_000_000 + 1
-            if self._log.move_checkpoint(CheckpointMove(_SCOPE, self._name, _revision(found), value, ttl)):
-                self._until = until
+            if self._moved(found, now):
                 return True
         return False
 
     def keep(self) -> bool:
-        """Prolong it where half of it is over; False if another has it."""
-        return self._until - self._clock() > self._lease // 2 or self.take()
+        """Prolong it where half of it is over; False if it had run out, and another has taken it since."""
+        now = self._clock()
+        if self._until - now > self._lease // 2:
+            return True
+        found = self._log.checkpoint(_SCOPE, self._name)
+        return found is not None and _told(found)[0] == self._owner and self._moved(found, now)
+
+    def _moved(self, found: Checkpoint | None, now: int) -> bool:
+        until = now + self._lease
+        value = orjson.dumps({"owner": self._owner, "until": until})
+        # Of a reset that died nothing stays behind for good, where the log lets rows expire.
+        ttl = (until + MAX_LEASE) // MICROSECONDS + 1
+        revision = 0 if found is None else found.revision
+        if not self._log.move_checkpoint(CheckpointMove(_SCOPE, self._name, revision, value, ttl)):
+            return False
+        self._until = until
+        return True
 
     def release(self) -> None:
         """Give it back; where that fails it runs out by itself."""
@@ -75,10 +85,6 @@ class ResetLease:
 
 def _name(partition: str | None) -> str:
     return "all" if partition is None else f"partition {partition}"
-
-
-def _revision(found: Checkpoint | None) -> int:
-    return 0 if found is None else found.revision
 
 
 def _told(found: Checkpoint) -> tuple[str, int]:

@@ -25,12 +25,8 @@ _STEPS = 10_000  # items between two plain lines
 @layer_options
 @source_option
 @from_jsonl_option
-@click.option(
-    "--spool", metavar="FILE", help="What was read is kept here, so that the same command goes on after a crash."
-)
-@click.option(
-    "--dead-letters", metavar="FILE", help="Add items that cannot be taken to this file, and go on without them."
-)
+@click.option("--spool", metavar="FILE", help="Keep what was read here: after a crash the same command goes on.")
+@click.option("--dead-letters", metavar="FILE", help="Add items that cannot be taken to this file, and go on.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def reset(
     partition: str | None,

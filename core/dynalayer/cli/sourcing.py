@@ -69,7 +69,8 @@ def _items(path: Path) -> Iterator[Item]:
     number = 0
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(lines_of(file), 1):
+            for line in lines_of(file):
+                number += 1
                 if line.strip():
                     yield item_from_json(json.loads(line))
     except UNDECODABLE as error:
