@@ -248,7 +248,8 @@ class _Reset:
         """
         if not self._lease.keep():
             raise ConflictError(
-                "another reset has begun, since the lease of this one had run out; what was not committed is as it was",
+                "the lease of this reset had run out, and another has begun since, or too much time has passed; what was "
+                "not committed is as it was",
                 retryable=True,
             )
 
@@ -261,11 +262,23 @@ class _Reset:
         """
         self._of = self.spool.count("partitions")
         self._partitions = self._of - self.spool.count("left")
+        try:
+            self._commit_all(sync, patience)
+        except LayerError as error:  # it goes no further
+            self._errors.append(error)
+        if self._errors:
+            for other in self._errors[1:]:
+                self._errors[0].add_note(f"and: {other}")
+            raise self._errors[0]
+
+    def _commit_all(self, sync: Callable[[str], object], patience: float) -> None:
         held: deque[Waiting] = deque()
         until = time.monotonic() + patience
         for each in self.spool.waiting():
             if not self._commit(each, sync):
                 held.append(each)
+            if len(self._errors) == _FAILURES:
+                return
         wait = _WAITS[0]
         while held and time.monotonic() < until:
             if self._commit(held[0], sync):
@@ -275,10 +288,6 @@ class _Reset:
             held.rotate(-1)
             time.sleep(random.uniform(0, wait))  # noqa: S311 -- jitter, no secret
             wait = min(2 * wait, _WAITS[1])
-        if self._errors:
-            for other in self._errors[1:]:
-                self._errors[0].add_note(f"and: {other}")
-            raise self._errors[0]
 
     def _commit(self, waiting: Waiting, sync: Callable[[str], object]) -> bool:
         """Commit a partition; False if a sync is at work on it."""
@@ -294,8 +303,6 @@ class _Reset:
             return False
         except LayerError as error:
             self._errors.append(error.within(operation="reset", partition=partition))
-            if len(self._errors) == _FAILURES:
-                raise self._errors[0] from None
             return True
         self.spool.done(partition, -1 if taken is None else taken.count)
         if taken is not None:

@@ -272,9 +272,7 @@ def test_resets_of_two_partitions_do_not_lock_each_other(layer: Layer, make: Mak
 
 def test_the_lease_of_a_reset_that_died_runs_out(layer: Layer, log: MemoryEventLog, clock: Ticking) -> None:
     until = clock() + 3_600_000_000
-    log.move_checkpoint(
-        CheckpointMove("reset", "all", 0, json.dumps({"owner": "dead", "until": until}).encode())
-    )
+    log.move_checkpoint(CheckpointMove("reset", "all", 0, json.dumps({"owner": "dead", "until": until}).encode()))
     assert layer.reset(SOURCE).locked
     clock.advance(3601)
     assert layer.reset(SOURCE).count == 4
@@ -295,7 +293,7 @@ def test_one_whose_lease_ran_out_ends_when_another_has_begun(make: Make, clock: 
         clock.advance(10)
         other.reset([item("eu", "others")])
 
-    with pytest.raises(ConflictError, match="another reset has begun") as caught:
+    with pytest.raises(ConflictError, match="had run out, and another has begun since") as caught:
         layer.reset(source)
     assert caught.value.retryable
     assert contents(layer)["eu"] == [item("eu", "others")]
@@ -386,8 +384,9 @@ def test_two_items_that_are_one_in_the_layer_are_both_named_and_the_same_one_twi
 ) -> None:
     with pytest.raises(InvalidInputError) as caught:
         layer.reset([*SOURCE, item("eu", "b", twice=True)])
-    assert "identifier 'b' in partition 'eu': {'pk': 'eu', 'sk': 'b'} and {'pk': 'eu', 'sk': 'b', 'twice': True}" in str(
-        caught.value
+    assert (
+        "identifier 'b' in partition 'eu': {'pk': 'eu', 'sk': 'b'} and {'pk': 'eu', 'sk': 'b', 'twice': True}"
+        in str(caught.value)
     )
     assert layer.get("us") == [item("us", "a", n=1)]
     assert layer.reset([*SOURCE, *SOURCE]).count == 4
@@ -590,10 +589,11 @@ def test_a_plain_pair_is_reset_and_readers_meanwhile_do_not_fold_older_events_ov
         layer.sync()
     seen: list[list[Item]] = []
     between.then("before move_head", lambda: seen.append(reader.get("us")), times=100)
-    layer.reset([item("us", "a", n=7), *SOURCE[:2]])
-    assert contents(layer) == {"eu": NEW["eu"], "us": [item("us", "a", n=7)], "lost": []}
-    assert seen
-    assert all(items in ([item("us", "a", n=1)], [item("us", "a", n=7)]) for items in seen)
+    reset = [item("us", "a", n=7), item("us", "b")]
+    layer.reset([*reset, *SOURCE[:2]])
+    assert contents(layer) == {"eu": NEW["eu"], "us": reset, "lost": []}
+    assert {len(items) for items in seen} == {1, 2}
+    assert all(items in ([item("us", "a", n=1)], reset) for items in seen)
     assert place.kept["lost"] == []
     assert contents(make(**pair)) == contents(layer)
 
@@ -665,9 +665,7 @@ def test_a_reset_that_another_locks_out_leaves_no_spool(layer: Layer, make: Make
     assert list(tmp_path.glob("others*")) == []
 
 
-def test_dead_letters_that_a_spool_holds_are_not_dropped_by_a_call_without_a_file(
-    layer: Layer, tmp_path: Path
-) -> None:
+def test_dead_letters_that_a_spool_holds_are_not_dropped_by_a_call_without_a_file(layer: Layer, tmp_path: Path) -> None:
     spool, dead = tmp_path / "spool", tmp_path / "dead"
     dead.symlink_to(tmp_path / "no" / "folder")
     source: list[Any] = [*SOURCE, {"pk": "eu"}]
@@ -704,18 +702,21 @@ def test_memory_is_bounded_by_a_partition_and_not_by_the_source(make: Make) -> N
 def test_a_partition_that_took_so_long_that_events_have_expired_is_told(
     make: Make, log: MemoryEventLog, clock: Ticking
 ) -> None:
-    layer, other = make(lease=3600), make()
+    between = Between(log)
+    layer, other = make(events=between), make()
     layer.set(OLD)
 
-    def source() -> Iterator[Item]:
-        yield from SOURCE
+    def take_long() -> None:
+        clock.advance(1)
         other.set([put("eu", "late")])
         other.sync()
         clock.advance(6 * DAY)
         log.expire(clock(), 1000, "")
 
-    with pytest.raises(ConflictError, match="event records from 2 on were folded, and have expired"):
-        layer.reset(source)
+    between.then("before append", take_long)
+    with pytest.raises(ConflictError, match="event records from 2 on were folded, and have expired") as caught:
+        layer.reset(SOURCE)
+    assert (caught.value.partition, caught.value.retryable) == ("eu", True)
     assert item("eu", "late") in layer.get("eu")
 
 
