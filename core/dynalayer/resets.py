@@ -248,8 +248,8 @@ class _Reset:
         """
         if not self._lease.keep():
             raise ConflictError(
-                "the lease of this reset had run out, and another has begun since, or too much time has passed; what was "
-                "not committed is as it was",
+                "the lease of this reset had run out, and another has begun since, or too much time has passed; what "
+                "was not committed is as it was",
                 retryable=True,
             )
 

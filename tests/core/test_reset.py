@@ -384,10 +384,8 @@ def test_two_items_that_are_one_in_the_layer_are_both_named_and_the_same_one_twi
 ) -> None:
     with pytest.raises(InvalidInputError) as caught:
         layer.reset([*SOURCE, item("eu", "b", twice=True)])
-    assert (
-        "identifier 'b' in partition 'eu': {'pk': 'eu', 'sk': 'b'} and {'pk': 'eu', 'sk': 'b', 'twice': True}"
-        in str(caught.value)
-    )
+    both = "{'pk': 'eu', 'sk': 'b'} and {'pk': 'eu', 'sk': 'b', 'twice': True}"
+    assert f"identifier 'b' in partition 'eu': {both}" in str(caught.value)
     assert layer.get("us") == [item("us", "a", n=1)]
     assert layer.reset([*SOURCE, *SOURCE]).count == 4
 
@@ -478,7 +476,7 @@ def test_what_progress_raises_ends_it_cleanly_and_with_a_spool_it_goes_on(
     assert (tmp_path / "spool").exists()
     left: list[ResetProgress] = []
     assert layer.reset(SOURCE, progress=left.append, spool=tmp_path / "spool").count == 4
-    assert [each.partitions for each in left if each.phase == "commit"][0] == (1 if phase == "scan" else 2)
+    assert next(each.partitions for each in left if each.phase == "commit") == (1 if phase == "scan" else 2)
     assert contents(layer) == NEW
     assert list(tmp_path.glob("spool*")) == []
 
@@ -612,15 +610,16 @@ def test_a_spool_of_something_else_is_refused_with_the_way_out(
     with pytest.raises(ZeroDivisionError):
         layer.reset(SOURCE, spool=spool, progress=stop)
     kept = spool.read_bytes()
-    for refused in (
+    refusals: tuple[Callable[[], object], ...] = (
         lambda: layer.reset(SOURCE, "eu", spool=spool),
         lambda: layer.reset(tuple(SOURCE), spool=spool),
         lambda: make(events=MemoryEventLog("users")).reset(SOURCE, spool=spool),
-    ):
-        with pytest.raises(InvalidInputError, match="is of another reset, .*; this one is .* name a file that is not"):
+    )
+    for refused in refusals:
+        with pytest.raises(InvalidInputError, match=r"is of another reset, .*; this one is .* name a file that is not"):
             refused()
     clock.advance(DAY)
-    with pytest.raises(InvalidInputError, match="a day ago or more: events that came since may have expired. Remove"):
+    with pytest.raises(InvalidInputError, match=r"a day ago or more: events .* may have expired\. Remove"):
         layer.reset(SOURCE, spool=spool)
     assert spool.read_bytes() == kept
     foreign = tmp_path / "foreign"
