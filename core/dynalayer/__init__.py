@@ -7,7 +7,9 @@ from dynalayer.counting import current_operation
 from dynalayer.durable import DurableFiles, file_failure
 from dynalayer.errors import (
     AppendError,
+    BatchError,
     ClosedError,
+    ConditionFailedError,
     ConfigurationError,
     ConflictError,
     EventLogError,
@@ -22,7 +24,11 @@ from dynalayer.errors import (
     PluginNotFoundError,
     SegmentCorruptError,
     SegmentMissingError,
+    SourceError,
+    SpoolError,
     StorageError,
+    TransactionError,
+    TransactionReason,
 )
 from dynalayer.eventlog.base import EventLog
 from dynalayer.eventlog.memory import MemoryEventLog
@@ -33,6 +39,7 @@ from dynalayer.facts import ErrorFacts
 from dynalayer.hookspecs import Adapter, Capabilities, Job, Wrapper, hookimpl
 from dynalayer.layer import Layer
 from dynalayer.names import safe_name
+from dynalayer.opening import need_capturing as _need_capturing
 from dynalayer.opening import need_dynamodb as _need_dynamodb
 from dynalayer.opening import open_adapter
 from dynalayer.options import load_strategy
@@ -50,14 +57,18 @@ from dynalayer.verifying import Finding, VerifyResult
 from dynalayer.wrapping import WrappedAdapter
 
 if typing.TYPE_CHECKING:
+    from dynalayer.capturing import CapturedTable
     from dynalayer.eventlog.dynamodb import DynamoDBEventLog, TableMade, create_table
 
 __all__ = [
     "URL",
     "Adapter",
     "AppendError",
+    "BatchError",
     "Capabilities",
+    "CapturedTable",
     "ClosedError",
+    "ConditionFailedError",
     "ConfigurationError",
     "ConflictError",
     "Cost",
@@ -93,9 +104,13 @@ __all__ = [
     "SegmentCorruptError",
     "SegmentHeader",
     "SegmentMissingError",
+    "SourceError",
+    "SpoolError",
     "StorageError",
     "SyncResult",
     "TableMade",
+    "TransactionError",
+    "TransactionReason",
     "Usage",
     "VacuumResult",
     "VerifyResult",
@@ -122,6 +137,8 @@ _OF_DYNAMODB = frozenset({"DynamoDBEventLog", "TableMade", "create_table"})
 
 
 def __getattr__(name: str) -> object:
+    if name == "CapturedTable":
+        return _need_capturing().CapturedTable
     if name not in _OF_DYNAMODB:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(_need_dynamodb(), name)
