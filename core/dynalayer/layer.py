@@ -226,7 +226,7 @@ class Layer(Scans):
             table: boto3's own: `boto3.resource("dynamodb").Table("users")`.
 
         Returns:
-            What has `put_item`, `delete_item`, `update_item` and `batch_writer`, as boto3's `Table`; reads are for that.
+            What has `put_item`, `delete_item`, `update_item` and `batch_writer`, as boto3's `Table`; that one reads.
 
         Raises:
             ConfigurationError: It is not the layer's table, its key tells other items apart than the layer does, or no

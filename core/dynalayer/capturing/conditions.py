@@ -78,9 +78,9 @@ class Guard:
     def changed(self, there: Row | None) -> bool:
         """Whether an item that is there now is not what was read, as far as it counts."""
         if self.there is None or there is None:
-            return self.there is not there
+            return (self.there is None) != (there is None)
         if self.whole:
-            return _comparable({"M": self.there}) != _comparable({"M": there})
+            return bool(_comparable({"M": self.there}) != _comparable({"M": there}))
         return any(
             _comparable(self.there.get(name)) != _comparable(there.get(name)) for name in (self.key, *self.first)
         )
@@ -191,9 +191,7 @@ def guarded(own: Expression, guard: Guard) -> Expression:
     """
     names, values = dict(own.names), dict(own.values)
     taken = names.keys() | values.keys()
-    letter = next(
-        letter for letter in (f"g{number or ''}x" for number in range(len(taken) + 1)) if _free(letter, taken)
-    )
+    letter = next(f"g{number}x" for number in range(len(taken) + 1) if _free(f"g{number}x", taken))
     names[f"#{letter}"] = guard.key
     parts = [f"attribute_not_exists(#{letter})" if guard.there is None else f"attribute_exists(#{letter})"]
     room = _MAX_TEXT - len(own.text.encode()) - len(parts[0]) - len("() AND ")

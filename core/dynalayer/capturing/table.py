@@ -197,7 +197,7 @@ class CapturedTable:
         names = self._places.keys.names
         if overwrite_by_pkeys is not None and set(overwrite_by_pkeys) != set(names):
             raise InvalidInputError(f"overwrite_by_pkeys={quoted(overwrite_by_pkeys)} is not the key: {list(names)}")
-        if isinstance(actions, bool) or not isinstance(actions, int) or not _FEWEST <= actions <= _MOST:
+        if actions not in range(_FEWEST, _MOST + 1):
             raise InvalidInputError(f"actions={quoted(actions)} is no whole number from {_FEWEST} to {_MOST}")
 
         def make(writes: Sequence[Write]) -> list[Event]:
@@ -236,6 +236,6 @@ def _check_together(log: Any, source: SourceTable) -> None:
     same = ("TableArn", "TableId", "CreationDateTime")
     if there is None or any(here.get(name) != there.get(name) for name in same):
         raise ConfigurationError(
-            f"the table given ({source.url}) is not where the event log is ({log.url}): one transaction spans tables of "
-            "one region and account. Give a boto3 table of the log's, or put the events there"
+            f"the table given ({source.url}) is not where the event log is ({log.url}): one transaction spans tables "
+            "of one region and account. Give a boto3 table of the log's, or put the events there"
         )

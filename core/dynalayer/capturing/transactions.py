@@ -144,8 +144,8 @@ class _Attempt:
                 break
             time.sleep(random.uniform(0, min(0.2, 0.005 * tries)))  # noqa: S311 -- jitter, no secret
         raise ConflictError(
-            f"others wrote to the same items or partitions at each of {tries} tries; nothing was written: try again, or "
-            "spread what is written over more partitions",
+            f"others wrote to the same items or partitions at each of {tries} tries; nothing was written: try again, "
+            "or spread what is written over more partitions",
             retryable=True,
         )
 

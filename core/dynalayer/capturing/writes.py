@@ -181,5 +181,6 @@ def _check_size(row: Row) -> None:
     size = item_size(row)
     if size > _MAX_ITEM:
         raise InvalidInputError(
-            f"the item takes {size} bytes; DynamoDB keeps {_MAX_ITEM}: keep what is large elsewhere, and its address here"
+            f"the item takes {size} bytes; DynamoDB keeps {_MAX_ITEM}: keep what is large elsewhere, and its address "
+            "here"
         )
