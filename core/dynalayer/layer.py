@@ -234,10 +234,11 @@ class Layer(Scans):
             SourceError: It is not there, or cannot be described.
         """
         self._check_open()
-        captured: CapturedTable = need_capturing().CapturedTable(
-            table, self.table_name, self._log, self._reader, self._appender, self._written
-        )
-        return captured
+        with self._observers.running("table"):
+            captured: CapturedTable = need_capturing().CapturedTable(
+                table, self.table_name, self._log, self._reader, self._appender, self._written
+            )
+            return captured
 
     def get(self, partition: str = "", *, at: At | None = None, sorted: bool = True) -> list[Item]:
         """The items of a partition: now, or as they were.

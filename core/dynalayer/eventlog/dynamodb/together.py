@@ -108,8 +108,10 @@ class Together:
             return Refusal(overtaken=True)
         attempt = _Attempt(self._connection, self._written(drafts, known, checkpoints, actions))
         sent = Known.moment()
+        moved_on = True  # whatever comes: the next one looks for the tail anew, unless it is known then
         try:
             refusal = attempt.make([each.check for each in known.values()])
+            moved_on = refusal is not None and refusal.overtaken
         except LayerError as error:
             if isinstance(error, ClosedError) and attempt.outcome == "not written":
                 raise
@@ -117,8 +119,7 @@ class Together:
             not_written = attempt.outcome == "not written"
             raise AppendError(error.message, outcomes=outcomes, retryable=error.retryable and not_written) from error
         finally:
-            for draft in drafts:
-                # Whatever came of it: the next one looks for the tail anew, unless it is known now.
+            for draft in drafts if moved_on else ():
                 self._slots.forget(draft.partition)
         if refusal is not None:
             return refusal
