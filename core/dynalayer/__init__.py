@@ -8,7 +8,9 @@ from dynalayer.counting import current_operation
 from dynalayer.durable import DurableFiles, file_failure
 from dynalayer.errors import (
     AppendError,
+    BatchError,
     ClosedError,
+    ConditionFailedError,
     ConfigurationError,
     ConflictError,
     EventLogError,
@@ -26,6 +28,8 @@ from dynalayer.errors import (
     SourceError,
     SpoolError,
     StorageError,
+    TransactionError,
+    TransactionReason,
 )
 from dynalayer.eventlog.base import EventLog
 from dynalayer.eventlog.memory import MemoryEventLog
@@ -36,6 +40,7 @@ from dynalayer.facts import ErrorFacts
 from dynalayer.hookspecs import Adapter, Capabilities, Job, Wrapper, hookimpl
 from dynalayer.layer import Layer
 from dynalayer.names import safe_name
+from dynalayer.opening import need_capturing as _need_capturing
 from dynalayer.opening import need_dynamodb as _need_dynamodb
 from dynalayer.opening import open_adapter
 from dynalayer.options import load_strategy
@@ -61,15 +66,19 @@ from dynalayer.verifying import Finding, VerifyResult
 from dynalayer.wrapping import WrappedAdapter
 
 if typing.TYPE_CHECKING:
+    from dynalayer.capturing import CapturedTable
     from dynalayer.eventlog.dynamodb import DynamoDBEventLog, TableMade, create_table
 
 __all__ = [
     "URL",
     "Adapter",
     "AppendError",
+    "BatchError",
     "Capabilities",
+    "CapturedTable",
     "ClosedError",
     "Comparison",
+    "ConditionFailedError",
     "ConfigurationError",
     "ConflictError",
     "Cost",
@@ -113,6 +122,8 @@ __all__ = [
     "StorageError",
     "SyncResult",
     "TableMade",
+    "TransactionError",
+    "TransactionReason",
     "Usage",
     "VacuumResult",
     "VerifyResult",
@@ -139,6 +150,8 @@ _OF_DYNAMODB = frozenset({"DynamoDBEventLog", "TableMade", "create_table"})
 
 
 def __getattr__(name: str) -> object:
+    if name == "CapturedTable":
+        return _need_capturing().CapturedTable
     if name not in _OF_DYNAMODB:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(_need_dynamodb(), name)

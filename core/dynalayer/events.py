@@ -146,13 +146,18 @@ class EventReader:
             InvalidEventError: What is wrong, and with which event of the batch.
         """
         try:
-            return self._read(event)
+            return self.change(event)
         except InvalidValueError as error:
             raise InvalidValueError(f"event {index}: {error.message}", path=error.path, index=index) from error
         except InvalidInputError as error:
             raise InvalidEventError(f"event {index}: {error.message}", index=index) from error
 
-    def _read(self, event: object) -> tuple[str, Change]:
+    def change(self, event: object) -> tuple[str, Change]:
+        """As `read`, of an event that is none of a batch.
+
+        Raises:
+            InvalidInputError: What is wrong.
+        """
         if not isinstance(event, Mapping):
             raise InvalidInputError(
                 f"an event is a mapping with 'type' and 'item', not {type(event).__name__} ({quoted(event)})"

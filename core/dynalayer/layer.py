@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,7 +24,14 @@ from dynalayer.events import Event, EventReader, ItemFunction, check_partition, 
 from dynalayer.explaining import Explainer, Explanation
 from dynalayer.metas import layer_meta, partition_meta
 from dynalayer.observing import Observers
-from dynalayer.opening import DEFAULT_EVENTS, DEFAULT_STORAGE, StorageOption, open_event_log, open_storage
+from dynalayer.opening import (
+    DEFAULT_EVENTS,
+    DEFAULT_STORAGE,
+    StorageOption,
+    need_capturing,
+    open_event_log,
+    open_storage,
+)
 from dynalayer.optional import need
 from dynalayer.options import RunnerOption, StrategyOption, check_options, check_pair, register_plugins
 from dynalayer.pairs import Getter, PlainPair, Setter
@@ -43,8 +50,11 @@ from dynalayer.vacuuming import Vacuum, VacuumResult
 from dynalayer.values import Item, identifier_text
 from dynalayer.verifying import Verifier, VerifyResult
 
-if TYPE_CHECKING:  # it is needed only by who asks for it
+if TYPE_CHECKING:  # they are needed only by who asks for them
+    from mypy_boto3_dynamodb.service_resource import Table
     from pyarrow import RecordBatchReader
+
+    from dynalayer.capturing import CapturedTable
 
 __all__ = ["Layer"]
 
@@ -109,7 +119,7 @@ class Layer(Scans):
         cache_bytes: int = 256 * 1024 * 1024,
         clock: Clock = clocks.now,
     ) -> None:
-        self.table = check_table(table)
+        self.table_name = check_table(table)
         check_options(
             lease=lease,
             cache_bytes=cache_bytes,
@@ -174,7 +184,7 @@ class Layer(Scans):
             return cls(**configuration.options())
 
     def __repr__(self) -> str:
-        return f"Layer(table={self.table!r}, events={self._log.location!r}, storage={self._storage.name!r})"
+        return f"Layer(table={self.table_name!r}, events={self._log.location!r}, storage={self._storage.name!r})"
 
     def set(self, events: Iterable[object]) -> list[Event]:
         """Append changes; they are durable, and seen by every read, when this returns.
@@ -196,8 +206,13 @@ class Layer(Scans):
         self._check_open()
         if isinstance(events, str | bytes | dict) or not isinstance(events, Iterable):
             raise InvalidInputError(f"set() takes a list of events, not {type(events).__name__}", operation="set")
-        with self._observers.running("set"):
-            appended = self._appender.append(events)
+        return self._written("set", partial(self._appender.append, events))
+
+    def _written(self, operation: str, write: Callable[[], list[Event]]) -> list[Event]:
+        """Write as an operation, and tell observers and strategies of the events."""
+        self._check_open()
+        with self._observers.running(operation):
+            appended = write()
             if appended:
                 self._observers.appended(appended)
         if appended and self._trigger.asks:
@@ -209,6 +224,29 @@ class Layer(Scans):
                     partial(self._partition_meta, lag=_STRATEGY_LAG),
                 )
         return appended
+
+    def table(self, table: Table) -> CapturedTable:
+        """The source table, to be written together with its events: one transaction has both, or neither is there.
+
+        The events must be in DynamoDB, in the table's region and account.
+
+        Args:
+            table: boto3's own: `boto3.resource("dynamodb").Table("users")`.
+
+        Returns:
+            What has `put_item`, `delete_item`, `update_item` and `batch_writer`, as boto3's `Table`; that one reads.
+
+        Raises:
+            ConfigurationError: It is not the layer's table, its key tells other items apart than the layer does, or no
+                transaction spans it and the event log.
+            SourceError: It is not there, or cannot be described.
+        """
+        self._check_open()
+        with self._observers.running("table"):
+            captured: CapturedTable = need_capturing().CapturedTable(
+                table, self.table_name, self._log, self._reader, self._appender, self._written
+            )
+            return captured
 
     def get(self, partition: str = "", *, at: At | None = None, sorted: bool = True) -> list[Item]:
         """The items of a partition: now, or as they were.
@@ -485,7 +523,7 @@ class Layer(Scans):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ClosedError(f"the layer of table {self.table!r} was closed")
+            raise ClosedError(f"the layer of table {self.table_name!r} was closed")
 
     def _layer_meta(self, *, lag: float = 0) -> LayerMeta:
         state = self._log.layer_state(lag=lag)
