@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dynalayer import asof, compaction, current, moving, resetting, segments, snapshots, syncing, vacuuming
+from dynalayer import asof, compaction, current, keeping, moving, resetting, segments, snapshots, syncing, vacuuming
 from dynalayer.clock import to_iso
 from dynalayer.errors import EventLogError
 from dynalayer.eventlog.base import Head, HeadMove, Mark, Record, Run, SegmentRef
@@ -123,9 +123,7 @@ def a_vacuum_lists_after_it_has_raised_the_revision(patch: pytest.MonkeyPatch) -
 
 
 def a_vacuum_discards_what_history_names(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(compaction, "retire", lambda replaced, now, retention: ())
-    patch.setattr(syncing, "retire", lambda replaced, now, retention: ())
-    patch.setattr(resetting, "retire", lambda replaced, now, retention: ())
+    patch.setattr(keeping, "retire", lambda replaced, now, retention: ())
 
 
 def a_takeover_forgets_what_was_appended_meanwhile(patch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "ItemFunction",
     "check_partition",
     "check_table",
+    "check_versions",
     "pack",
     "unpack",
 ]
@@ -107,6 +108,17 @@ def check_partition(partition: object) -> str:
             f"partition {partition[:40]!r}… is {size} bytes of UTF-8; at most {MAX_PARTITION_BYTES} are possible"
         )
     return str.__str__(partition)  # of an enumeration's member the text, not its name
+
+
+def check_versions(**versions: object) -> None:
+    """Refuse what is no version, each by its name.
+
+    Raises:
+        InvalidInputError: One is no whole number.
+    """
+    for name, version in versions.items():
+        if isinstance(version, bool) or not isinstance(version, int):
+            raise InvalidInputError(f"{name}={quoted(version)} is no version")
 
 
 class EventReader:
