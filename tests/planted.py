@@ -153,7 +153,8 @@ def an_as_of_read_ignores_gaps(patch: pytest.MonkeyPatch) -> None:
     def way(self: Any, partition: str, past: Any, gone: frozenset[str], version: int) -> Any:
         path = asof._path((named for named in past.segments if named.ref not in gone), version)
         reached = path[-1].to_version if path else 0
-        return path, [record for record in self._records(partition, reached) if record.version <= version]
+        runs = self._runs(partition, past, reached)
+        return path, [record for run in runs for record in run.records if record.version <= version]
 
     patch.setattr(asof.Historian, "_way", way)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dynalayer.bulk import paused_collector
-from dynalayer.chronicle import covering
 from dynalayer.clock import INITIAL, from_iso, to_datetime, to_iso, to_microseconds
 from dynalayer.errors import ConflictError, HistoryError, InvalidInputError, SegmentMissingError
 from dynalayer.eventlog.base import EventLog, Head, Record, RecordKind, Run, SegmentRef
@@ -32,6 +31,11 @@ class _Past:
 
     head: Head
     segments: tuple[SegmentRef, ...]
+
+    @property
+    def history(self) -> tuple[SegmentRef, ...]:
+        """The history segments among them."""
+        return tuple(named for named in self.segments if named.kind == "history")
 
 
 class Historian:
@@ -165,8 +169,7 @@ class Historian:
         return _Past(head, tuple({named.ref: named for named in (*old, *head.segments)}.values()))
 
     def _runs(self, partition: str, past: _Past, after: int) -> Iterator[Run]:
-        history = (named for named in past.segments if named.kind == "history")
-        return self._recaller.runs(partition, after, folded=covering(history, after) is not None)
+        return self._recaller.runs(partition, after, past.history)
 
     def _resolve(self, partition: str, past: _Past, at: object) -> int:
         if isinstance(at, bool):
@@ -194,7 +197,7 @@ class Historian:
 
         known = any(named.cursor == cursor for named in past.segments) or self._knows(cursor)
         # Logs forget syncs after a time. What one folded here knows its cursor as long as it is kept.
-        if not known and not (_is_cursor(cursor) and any(named.kind == "history" for named in past.segments)):
+        if not known and not (_is_cursor(cursor) and past.history):
             raise _unknown(partition, cursor)
         version = self._last(partition, past, cursor, lambda named: named.cursor <= cursor, folded)
         if not known and self._cursor(partition, past, version) != cursor:
@@ -227,18 +230,18 @@ class Historian:
                 if record.version != version + 1 and version >= run.head.version:
                     raise missing_record(self._log, partition, version + 1)
                 if record.version != version + 1:
-                    raise self._expired(partition, at)
+                    raise self._expired(partition, past, at)
                 if not record_within(record):
                     return version
                 version += 1
             # By the head as it is after these records: they may have been folded, and have expired, since it was
             # first read.
             if run.complete and version < run.head.version:
-                raise self._expired(partition, at)
+                raise self._expired(partition, past, at)
         return version
 
-    def _expired(self, partition: str, at: object) -> HistoryError:
-        kept = next((record for run in self._recaller.runs(partition, 0) for record in run.records), None)
+    def _expired(self, partition: str, past: _Past, at: object) -> HistoryError:
+        kept = next((record for run in self._runs(partition, past, 0) for record in run.records), None)
         reach = f"the oldest kept event is of {to_iso(kept.at)}, version {kept.version}" if kept else "nothing is kept"
         shown = at.isoformat() if isinstance(at, datetime) else repr(at)
         return HistoryError(
@@ -261,7 +264,7 @@ class Historian:
         # A reset that was committed has replaced what came before it; one that was not, changes nothing.
         crossed = any(record.kind is RecordKind.RESET and record.version <= past.head.reset for record in records)
         if reached + len(records) != version or crossed:
-            raise self._expired(partition, version)
+            raise self._expired(partition, past, version)
         return path, records
 
 

@@ -219,8 +219,8 @@ def due_history(sizes: Sequence[int]) -> tuple[int, int] | None:
     """Which of a stretch's segments should become one, as a half-open range of positions; None for none.
 
     The newest ones once there are some, and further back as long as the next older one is no more than twice as large
-    as what is merged already; none that would make more than a full one. So what one event costs in rewriting grows with
-    the logarithm of their number, and beside the full segments there are but a few.
+    as what is merged already; none that would make more than a full one. So what one event costs in rewriting grows
+    with the logarithm of their number, and beside the full segments there are but a few.
     """
     end = len(sizes)
     begin = max((position + 1 for position, size in enumerate(sizes) if _is_full(size)), default=0)

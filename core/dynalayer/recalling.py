@@ -28,7 +28,7 @@ class Recaller:
         self._log = log
         self._storage = storage
 
-    def runs(self, partition: str, after: int, *, folded: bool = False) -> Iterator[Run]:
+    def runs(self, partition: str, after: int, history: tuple[SegmentRef, ...] | None = None) -> Iterator[Run]:
         """The kept records above a version, part by part, each with the head as it was when the log was read.
 
         A part has no gap within it; that it follows on the one before it is the reader's to check. The last one is
@@ -37,19 +37,20 @@ class Recaller:
         Args:
             partition: The partition.
             after: The version.
-            folded: Whether history segments most likely have them: then no more is read of the log than tells so.
+            history: The history segments, where they are known; else they are listed where a version is missing.
         """
-        size = 1 if folded else _PAGE_BYTES
+        # Of what stands in a segment, and most likely nowhere else, no more is read from the log than tells so.
+        size = 1 if history and covering(history, after) else _PAGE_BYTES
         while True:
             run = self._log.read(partition, after, max_bytes=size)
             size = _PAGE_BYTES
             for part in _unbroken(run.records):
-                for records in self._recalled(partition, after, min(part[0].version - 1, run.head.version)):
+                for records in self._recalled(partition, history, after, min(part[0].version - 1, run.head.version)):
                     yield Run(records, run.head, complete=False)
                 yield Run(part, run.head, complete=False)
                 after = part[-1].version
             if run.complete or not run.records:
-                for records in self._recalled(partition, after, run.head.version):
+                for records in self._recalled(partition, history, after, run.head.version):
                     yield Run(records, run.head, complete=False)
                 yield Run((), run.head)
                 return
@@ -63,11 +64,15 @@ class Recaller:
             return ()
         return history_of(self._log.old_segments(partition))
 
-    def _recalled(self, partition: str, after: int, through: int) -> Iterator[tuple[Record, ...]]:
+    def _recalled(
+        self, partition: str, history: tuple[SegmentRef, ...] | None, after: int, through: int
+    ) -> Iterator[tuple[Record, ...]]:
         """What history segments have of the versions after one, up to another."""
         if after >= through:
             return
-        history, tries = self._history(partition), 0
+        tries = 0
+        if history is None:
+            history = self._history(partition)
         while after < through:
             named = covering(history, after)
             if named is None:

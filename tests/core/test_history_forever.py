@@ -16,22 +16,13 @@ from dynalayer import (
     InvalidInputError,
     Layer,
     MemoryEventLog,
-    SegmentCorruptError,
     SQLiteEventLog,
     hookimpl,
 )
 from dynalayer.chronicle import (
-    FOREVER,
-    FULL,
-    due_history,
     history_of,
-    history_segment,
-    records_of,
-    size_of,
     stretches,
-    superseded,
 )
-from dynalayer.eventlog.base import SegmentRef
 from dynalayer_local import LocalAdapter
 from fakes import DAY, Ticking, delete, put
 
@@ -216,7 +207,7 @@ def test_switched_off_later_a_gap_is_told_with_what_reads_around_it_and_never_pa
     now = live(on, 10, 20)
     on.sync()
     expire(on, clock)
-    assert [event.version for event in on.history(after=20)][0] == 21
+    assert next(event.version for event in on.history(after=20)) == 21
     with pytest.raises(HistoryError, match="versions 11 to 20"):
         on.history()
     assert [on.get(at=version) for version in range(22, 31)] == now[1:]
