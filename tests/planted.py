@@ -126,6 +126,61 @@ def a_vacuum_discards_what_history_names(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(keeping, "retire", lambda replaced, now, retention: ())
 
 
+def what_a_sync_folds_is_not_listed_as_history(patch: pytest.MonkeyPatch) -> None:
+    recorded = keeping.HistoryKeeper.recorded
+
+    def unlisted(self: Any, partition: str, head: Head, *rest: Any, committed: int = 0) -> Any:
+        named = recorded(self, partition, head, *rest, committed=committed)
+        return named if committed else ()
+
+    patch.setattr(keeping.HistoryKeeper, "recorded", unlisted)
+
+
+def what_a_takeover_folds_is_not_listed_as_history(patch: pytest.MonkeyPatch) -> None:
+    recorded = keeping.HistoryKeeper.recorded
+
+    def unlisted(self: Any, partition: str, head: Head, *rest: Any, committed: int = 0) -> Any:
+        named = recorded(self, partition, head, *rest, committed=committed)
+        return () if committed else named
+
+    patch.setattr(keeping.HistoryKeeper, "recorded", unlisted)
+
+
+def history_is_listed_after_the_head_has_moved(patch: pytest.MonkeyPatch) -> None:
+    """Within the floor: records are marked between, and may expire before it is."""
+    recorded = keeping.HistoryKeeper.recorded
+    waiting: dict[str, Any] = {}
+
+    def later(self: Any, partition: str, head: Head, *rest: Any, committed: int = 0) -> Any:
+        given = (partition, head, *rest)
+        listed = waiting.pop(partition, ())
+        waiting[partition] = recorded(self, *given, committed=committed)
+        return listed
+
+    patch.setattr(keeping.HistoryKeeper, "recorded", later)
+
+
+def a_merge_names_what_a_vacuum_may_have_discarded(patch: pytest.MonkeyPatch) -> None:
+    def listing(self: Any, partition: str, _head: Head, listed: Any) -> Head | None:
+        for _ in range(9):
+            now: Head = self._log.head(partition)
+            moved = replace(now, revision=now.revision + 1)
+            if self._log.move_head(partition, HeadMove(now.revision, moved, (listed,))):
+                return moved
+        return None
+
+    patch.setattr(keeping.HistoryKeeper, "_list", listing)
+
+
+def a_base_that_a_reset_made_is_kept_no_longer_than_others(patch: pytest.MonkeyPatch) -> None:
+    wanted = keeping._wanted
+    patch.setattr(
+        keeping,
+        "_wanted",
+        lambda replaced, listed, head, apart: wanted(replaced, listed, replace(head, reset=0), apart),
+    )
+
+
 def a_takeover_forgets_what_was_appended_meanwhile(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(resetting, "apply_changes", lambda items, changes: None)
 

@@ -42,7 +42,6 @@ FOREVER = 253_370_764_800_000_000
 FULL = 32 * 1024 * 1024
 """Bytes of text that a history segment is merged up to: some MB stored, and about 100 MB in memory while it is read."""
 
-_MERGE_LEAST = 8
 _EVENT = 100  # bytes that an entry takes besides its item and identifier
 _RESET, _PASSED = "RESET", "PASSED"  # the marks of a reset that was committed, and of one that never was
 _ENTRY = re.compile(r"(\d{20})\.(\d{9})")
@@ -215,22 +214,26 @@ def superseded(history: Sequence[SegmentRef]) -> list[str]:
     return sorted(named.ref for named in history if named.ref not in needed)
 
 
-def due_history(sizes: Sequence[int]) -> tuple[int, int] | None:
+def due_history(sizes: Sequence[int], least: int) -> tuple[int, int] | None:
     """Which of a stretch's segments should become one, as a half-open range of positions; None for none.
 
     The newest ones once there are some, and further back as long as the next older one is no more than twice as large
     as what is merged already; none that would make more than a full one. So what one event costs in rewriting grows
     with the logarithm of their number, and beside the full segments there are but a few.
+
+    Args:
+        sizes: Theirs, oldest first, in bytes of text.
+        least: How many of the newest are merged at least.
     """
     end = len(sizes)
     begin = max((position + 1 for position, size in enumerate(sizes) if _is_full(size)), default=0)
     start, total = end, 0
-    while start > begin and (end - start < _MERGE_LEAST or sizes[start - 1] <= 2 * total):
+    while start > begin and (end - start < least or sizes[start - 1] <= 2 * total):
         if total + sizes[start - 1] > FULL:
             return start, end
         start -= 1
         total += sizes[start]
-    if end - start >= _MERGE_LEAST:
+    if end - start >= least:
         return start, end
     # What merges that failed have left behind full ones.
     return next(((each, each + 2) for each in range(begin - 1) if sizes[each] + sizes[each + 1] <= FULL), None)

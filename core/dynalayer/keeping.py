@@ -7,7 +7,7 @@ may they expire, so that none can be gone that no listed segment holds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from dynalayer.chronicle import (
     FOREVER,
@@ -27,14 +27,31 @@ from dynalayer.segments import Segment
 from dynalayer.snapshots import contiguous
 from dynalayer.storage import Storage
 
-__all__ = ["HistoryKeeper", "retire"]
+__all__ = ["POLICY", "HistoryKeeper", "HistoryPolicy", "retire"]
 
-_EVERY = 8  # syncs of a partition, of which one looks whether there is something to merge
 _MERGES = 8  # that one sync makes at most
-_APART = 20_000  # events, at least, between two bases that are kept for ever
 _FILLED_BYTES = 8 * 1024 * 1024  # packed; what is brought over from the log at a time
 _FILLED = 8  # times that one sync does so
 _DAY = 86_400 * MICROSECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPolicy:
+    """When to merge history segments, and which bases to keep with them.
+
+    Attributes:
+        every: Syncs of a partition, of which one looks whether something is due.
+        least: How many of the newest segments are merged at least.
+        apart: Events, at least, between two bases that are kept for ever; as many as the base has items, if they are
+            more.
+    """
+
+    every: int = 8
+    least: int = 8
+    apart: int = 20_000
+
+
+POLICY = HistoryPolicy()
 
 
 def retire(segments: Sequence[SegmentRef], now: int, retention: int) -> tuple[OldSegment, ...]:
@@ -57,6 +74,7 @@ class HistoryKeeper:
         self._storage = storage
         self._clock = clock
         self._forever = forever
+        self._policy = POLICY
 
     def retired(
         self, partition: str, head: Head, replaced: Sequence[SegmentRef], retention: int, now: int = 0
@@ -73,7 +91,7 @@ class HistoryKeeper:
         old = retire(replaced, max(now, self._clock()), retention)
         if not self._forever or not replaced or replaced[0].kind != "base":
             return old
-        wanted = _wanted(replaced, self._log.old_segments(partition), head)
+        wanted = _wanted(replaced, self._log.old_segments(partition), head, self._policy.apart)
         return tuple(replace(each, keep_until=FOREVER) if each.segment in wanted else each for each in old)
 
     def recorded(
@@ -107,7 +125,7 @@ class HistoryKeeper:
             StorageError: The adapter failed; what is kept is as it was.
             EventLogError: The log failed; likewise.
         """
-        if not self._forever or head.synced_times % _EVERY != 1:
+        if not self._forever or (head.synced_times - 1) % self._policy.every:
             return
         moved = self._fill(partition, head)
         for _ in range(_MERGES):
@@ -116,7 +134,7 @@ class HistoryKeeper:
             useless = superseded(history)
             if useless:
                 self._log.forget_old_segments(partition, useless)
-            parts = _due(history)
+            parts = _due(history, self._policy.least)
             if not parts or moved is None:
                 return
             since = min(old.retired_at for old in listed if old.segment in parts)
@@ -201,15 +219,17 @@ class HistoryKeeper:
         return first if expected == through + 1 else through + 1
 
 
-def _due(history: Sequence[SegmentRef]) -> Sequence[SegmentRef]:
+def _due(history: Sequence[SegmentRef], least: int) -> Sequence[SegmentRef]:
     for stretch in reversed(stretches(history)):
-        span = due_history([size_of(named) for named in stretch.segments])
+        span = due_history([size_of(named) for named in stretch.segments], least)
         if span is not None:
             return stretch.segments[slice(*span)]
     return ()
 
 
-def _wanted(replaced: Sequence[SegmentRef], listed: Sequence[OldSegment], head: Head) -> Sequence[SegmentRef]:
+def _wanted(
+    replaced: Sequence[SegmentRef], listed: Sequence[OldSegment], head: Head, apart: int
+) -> Sequence[SegmentRef]:
     """Which of a base and its deltas to keep for ever: as-of reads need a base not too far below any version."""
     base = replaced[0]
     history = history_of(listed)
@@ -221,7 +241,7 @@ def _wanted(replaced: Sequence[SegmentRef], listed: Sequence[OldSegment], head: 
         (named.to_version for named in kept if named.kind == "base" and named.to_version <= base.to_version), default=0
     )
     events = sum(named.entries for named in history if below < named.to_version <= base.to_version)
-    return (base,) if base.to_version == head.reset or events >= max(base.entries, _APART) else ()
+    return (base,) if base.to_version == head.reset or events >= max(base.entries, apart) else ()
 
 
 def _begun(found: Sequence[Stretch], head: Head) -> int:
