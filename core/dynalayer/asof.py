@@ -262,7 +262,12 @@ class Historian:
                 break
             records.append(record)
         # A reset that was committed has replaced what came before it; one that was not, changes nothing.
-        crossed = any(record.kind is RecordKind.RESET and record.version <= past.head.reset for record in records)
+        crossed = any(
+            record.kind is RecordKind.RESET
+            and record.version <= past.head.reset
+            and not self._recaller.passed(partition, record.version, past.history)
+            for record in records
+        )
         if reached + len(records) != version or crossed:
             raise self._expired(partition, past, version)
         return path, records

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dynalayer.bulk import paused_collector
 from dynalayer.chronicle import covering, history_of, records_of
 from dynalayer.errors import ConflictError, LayerError, SegmentMissingError
-from dynalayer.eventlog.base import EventLog, Record, Run, SegmentRef
+from dynalayer.eventlog.base import EventLog, Record, RecordKind, Run, SegmentRef
 from dynalayer.storage import Storage
 
 __all__ = ["Recaller", "recalled"]
@@ -58,6 +58,11 @@ class Recaller:
     def begun(self, partition: str) -> int | None:
         """The version after which history was kept for ever, as far as is known; None where it never was."""
         return min((named.from_version for named in self._history(partition)), default=None)
+
+    def passed(self, partition: str, version: int, history: tuple[SegmentRef, ...]) -> bool:
+        """Whether history segments know of a folded reset that it was never committed: the log tells of none."""
+        told = next(self._recalled(partition, history, version - 1, version), ())
+        return any(record.kind is not RecordKind.RESET for record in told)
 
     def _history(self, partition: str) -> tuple[SegmentRef, ...]:
         if not self._storage.capabilities.immutable:

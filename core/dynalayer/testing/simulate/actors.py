@@ -76,7 +76,7 @@ def _as_of(life: Life, layer: Layer, truth: Truth) -> None:
         passed = truth.passed(partition, first)
         # What was pending when a read began may be folded, and gone, where it took a day.
         gone = life.now - (began if passed is None else min(began, passed)) >= RETENTION - _SKEW_BOUND
-        if (life.forever or not gone) and not truth.crosses_reset(partition, first):
+        if life.forever or (not gone and not truth.crosses_reset(partition, first)):
             raise Simulated(f"{partition!r} as of version {first} was refused, though it is kept") from None
         return
     # Records, and folds, that came meanwhile may bear the same moment, or cursor.
