@@ -44,6 +44,7 @@ FULL = 32 * 1024 * 1024
 
 _EVENT = 100  # bytes that an entry takes besides its item and identifier
 _RESET, _PASSED = "RESET", "PASSED"  # the marks of a reset that was committed, and of one that never was
+_JSON = "$json"  # stores that keep columns make none of what begins so: it is the bulk, and would be there twice
 _ENTRY = re.compile(r"(\d{20})\.(\d{9})")
 _SIZED = re.compile(r"\d{20}-h(\d\d)-")
 
@@ -71,11 +72,11 @@ def history_segment(
         told: dict[str, object] = {"at": record.at, "cursor": cursor if record.cursor == INITIAL else record.cursor}
         changes = orjson.loads(body_of(log, partition, record))
         for place, (kind, identifier, item) in enumerate(changes):
-            entry = {"type": kind, "id": identifier, "item": orjson.dumps(item).decode(), **told}
+            entry = {"type": kind, "id": identifier, _JSON: orjson.dumps(item).decode(), **told}
             items[f"{version:020d}.{place:09d}"] = entry
         if not changes:
             mark = _RESET if record.kind is RecordKind.RESET and version in committed else _PASSED
-            items[f"{version:020d}.{0:09d}"] = {"type": mark, "id": "", "item": "", **told}
+            items[f"{version:020d}.{0:09d}"] = {"type": mark, "id": "", _JSON: "", **told}
     return _segment(log, partition, after, version, items)
 
 
@@ -88,7 +89,7 @@ def merged_segment(log: EventLog, partition: str, parts: Sequence[Segment]) -> S
 
 
 def _segment(log: EventLog, partition: str, after: int, through: int, items: Mapping[str, Item]) -> Segment:
-    size = sum(_EVENT + len(item["id"]) + len(item["item"]) for item in items.values())
+    size = sum(_EVENT + len(item["id"]) + len(item[_JSON]) for item in items.values())
     # The name tells about how large it is, so that the list alone tells what to merge.
     name = fresh_name(f"h{size.bit_length():02d}", through, log.origin)
     return Segment(log.table, partition, log.origin, "history", after, through, items, name=name)
@@ -163,7 +164,7 @@ def _record(version: int, entries: Sequence[Item]) -> Record:
 
 def _change(entry: Item) -> bytes:
     """An event as it stands in a record; what in it is wrong is found there."""
-    return orjson.dumps([entry["type"], entry["id"]])[:-1] + b"," + str(entry["item"]).encode() + b"]"
+    return orjson.dumps([entry["type"], entry["id"]])[:-1] + b"," + str(entry[_JSON]).encode() + b"]"
 
 
 @dataclass(frozen=True, slots=True)
