@@ -20,8 +20,9 @@ from dynalayer.costs import Prices, Usage, check_prices
 from dynalayer.counting import UsageCounter
 from dynalayer.errors import ClosedError, InvalidInputError
 from dynalayer.eventlog.base import EventLog
-from dynalayer.events import Event, EventReader, ItemFunction, check_partition, check_table
+from dynalayer.events import Event, EventReader, ItemFunction, check_partition, check_table, check_versions
 from dynalayer.explaining import Explainer, Explanation
+from dynalayer.keeping import HistoryKeeper
 from dynalayer.metas import layer_meta, partition_meta
 from dynalayer.observing import Observers
 from dynalayer.opening import (
@@ -33,11 +34,20 @@ from dynalayer.opening import (
     open_storage,
 )
 from dynalayer.optional import need
-from dynalayer.options import RunnerOption, StrategyOption, check_options, check_pair, register_plugins
+from dynalayer.options import (
+    HistoryOption,
+    RunnerOption,
+    StrategyOption,
+    check_history,
+    check_options,
+    check_pair,
+    register_plugins,
+)
 from dynalayer.pairs import Getter, PlainPair, Setter
 from dynalayer.plugins import new_manager
 from dynalayer.quoting import quoted
 from dynalayer.reading import Reader
+from dynalayer.recalling import Recaller
 from dynalayer.resets import Progress, ResetOptions, Resets
 from dynalayer.resetting import Resetter
 from dynalayer.runs import SyncRuns
@@ -89,6 +99,7 @@ class Layer(Scans):
             function that takes a job.
         ttl: How long events are kept after they were folded, for history and as-of reads, in seconds; or a function of
             the item that says so. At least a day.
+        history: `"ttl"`: events are kept for their ttl, for history and as-of reads; `"forever"`: for ever, in storage.
         plugins: Names of installed plugins, with their settings as those of wrappers, or plugin objects.
         lease: How long a sync keeps others from double work on a partition, in seconds, up to an hour; renewed as it
             goes on. A plain getter and setter must be done within it.
@@ -114,6 +125,7 @@ class Layer(Scans):
         sync_strategy: StrategyOption | Sequence[StrategyOption] = None,
         background_runner: RunnerOption = None,
         ttl: TTL = 5 * 24 * 3600,
+        history: HistoryOption = "ttl",
         plugins: Iterable[object] = (),
         lease: float = 60,
         cache_bytes: int = 256 * 1024 * 1024,
@@ -140,6 +152,8 @@ class Layer(Scans):
             pair = PlainPair(getter, setter, self._reader, table)
         given = pair or (DEFAULT_STORAGE if storage is None else storage)
         self._storage = open_storage(given, table, self._manager, self._observers)
+        immutable = self._storage.capabilities.immutable
+        forever = check_history(history, immutable=immutable, storage=self._storage.name)
         if not callable(ttl):
             ttl = check_ttl(ttl)
         # The log last, since opening it makes a file: what is refused leaves nothing behind.
@@ -147,16 +161,18 @@ class Layer(Scans):
         self._appender = Appender(self._log, self._reader, ttl, clock)
         snapshots = Snapshots(self._storage, table, cache_bytes)
         self._reading = Reader(self._log, snapshots)
-        self._historian = Historian(self._log, snapshots, immutable=self._storage.capabilities.immutable)
-        syncer = Syncer(self._log, self._storage, snapshots, clock, lease)
+        recaller = Recaller(self._log, self._storage)
+        self._historian = Historian(self._log, snapshots, recaller, immutable=immutable)
+        keeper = HistoryKeeper(self._log, self._storage, clock, forever=forever)
+        syncer = Syncer(self._log, self._storage, snapshots, clock, lease, keeper)
         # A function of the item says nothing of a reset, which has none.
-        resetter = Resetter(self._log, self._storage, clock, lease, DAY if callable(ttl) else ttl)
+        resetter = Resetter(self._log, self._storage, clock, lease, DAY if callable(ttl) else ttl, keeper)
         self._sources = UsageCounter()
         self._comparer = Comparer(self._log, self._reader, self._reading.items, self._sources)
         self._resets = Resets(self._log, resetter, self._reader, clock, lease, self._sources)
         self._runs = SyncRuns(self._log, syncer, resetter, self._observers, _STRATEGY_LAG)
         self._vacuum = Vacuum(self._log, self._storage, clock)
-        self._verifier = Verifier(self._log, self._storage, clock)
+        self._verifier = Verifier(self._log, self._storage, clock, forever=forever)
         self._explainer = Explainer(self._log, self._storage, snapshots, self._reading)
         self._trigger = Trigger(self._manager, self._observers, self._runs.run)
 
@@ -310,26 +326,34 @@ class Layer(Scans):
             scanning = need("dynalayer.scanning", "scan()", packages=("pyarrow",), install="dynalayer[parquet]")
             yield scanning.Scanner(self._log, self._storage, self._reading.items).scan(partition, columns, filter)
 
-    def history(self, partition: str = "", *, id: str | int | None = None, after: int = 0) -> list[Event]:
-        """The events of a partition that are still kept: all pending ones, and folded ones for their ttl.
+    def history(
+        self, partition: str = "", *, id: str | int | None = None, after: int = 0, through: int | None = None
+    ) -> list[Event]:
+        """The events of a partition that are still kept: all pending ones, and folded ones for their ttl, or for ever.
 
         Args:
             partition: The partition.
             id: Only this item's.
             after: Only those above this version.
+            through: Only those up to this version; left out, all.
 
         Returns:
             Events in order: by version, within a version as they were given.
+
+        Raises:
+            HistoryError: Some were folded without `history="forever"` after others that were folded with it, and have
+                expired: a gap, told with the calls that read what is before and behind it.
+            StorageError: A history segment is missing or corrupt, or the adapter failed.
+            EventLogError: The log failed.
         """
         self._check_open()
         partition = check_partition(partition)
-        if isinstance(after, bool) or not isinstance(after, int):
-            raise InvalidInputError(f"after={quoted(after)} is no version")
+        check_versions(after=after, through=0 if through is None else through)
         identifier = None if id is None else identifier_text(id)
         if id is not None and not identifier:
             raise InvalidInputError(f"id={quoted(id)} is no identifier: text or a whole number, never empty")
         with self._observers.running("history", partition):
-            return self._historian.history(partition, identifier, min(max(after, 0), _MAX_VERSION))
+            return self._historian.history(partition, identifier, min(max(after, 0), _MAX_VERSION), through)
 
     @overload
     def meta(self) -> LayerMeta: ...

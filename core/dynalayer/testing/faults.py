@@ -41,6 +41,7 @@ from dynalayer.hookspecs import Adapter
 from dynalayer.wrapping import WrappedAdapter
 
 __all__ = [
+    "HISTORY_POINTS",
     "RESET_POINTS",
     "SET_POINTS",
     "SYNC_POINTS",
@@ -79,6 +80,9 @@ SYNC_POINTS = _around(
     "release",
 )
 """Every crash point of a `sync()`, compaction included, about in the order in which they are first reached."""
+
+HISTORY_POINTS = _around("old_segments", "forget_old_segments")
+"""Every crash point that a `sync()` with `history="forever"` has besides `SYNC_POINTS`."""
 
 VACUUM_POINTS = _around(
     "partitions", "layer_list", "head", "move_head", "old_segments", "layer_discard", "forget_old_segments"
