@@ -37,6 +37,7 @@ from dynalayer.eventlog.base import (
     Unmarked,
 )
 from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove
+from dynalayer.eventlog.watching import Reached, Watch
 from dynalayer.hookspecs import Adapter
 from dynalayer.wrapping import WrappedAdapter
 
@@ -109,7 +110,7 @@ _HOOKS = (
     "layer_columns",
     "layer_publish",
 )
-_POINTS = frozenset(_around(*EventLog.__abstractmethods__ - {"origin", "close"}, "tail", *_HOOKS))
+_POINTS = frozenset(_around(*EventLog.__abstractmethods__ - {"origin", "close"}, "tail", "watch", "look", *_HOOKS))
 
 
 class Crashed(BaseException):
@@ -262,6 +263,14 @@ class WrappedLog(EventLog):
         """See `EventLog`."""
         return self.through("partitions", self._log.partitions)
 
+    def survey(self) -> Mapping[str, Reached]:
+        """See `EventLog`."""
+        return self.through("survey", self._log.survey)
+
+    def watch(self) -> Watch:
+        """See `EventLog`; its looks go by the name `look`."""
+        return _WrappedWatch(self, self.through("watch", self._log.watch))
+
     def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
         """See `EventLog`."""
         return self.through("lease", self._log.lease, partition, owner, now, until)
@@ -321,6 +330,15 @@ class WrappedLog(EventLog):
     def close(self) -> None:
         """See `EventLog`. Never through `through`: what is held is given back whatever happened."""
         self._log.close()
+
+
+class _WrappedWatch(Watch):
+    def __init__(self, log: WrappedLog, watch: Watch) -> None:
+        self._log = log
+        self._watch = watch
+
+    def look(self) -> Mapping[str, Reached]:
+        return self._log.through("look", self._watch.look)
 
 
 class CrashPoints(WrappedLog):
