@@ -10,6 +10,7 @@ from dynalayer.errors import (
     ClosedError,
     ConfigurationError,
     ConflictError,
+    ConsumerTakenError,
     EventLogError,
     HistoryError,
     InvalidEventError,
@@ -20,6 +21,7 @@ from dynalayer.errors import (
     PluginError,
     PluginLoadError,
     PluginNotFoundError,
+    PositionExpiredError,
     SegmentCorruptError,
     SegmentMissingError,
     StorageError,
@@ -30,6 +32,7 @@ from dynalayer.eventlog.sqlite import SQLiteEventLog
 from dynalayer.events import Event
 from dynalayer.explaining import Explanation
 from dynalayer.facts import ErrorFacts
+from dynalayer.following import Consumer, ConsumerPosition, Feed
 from dynalayer.hookspecs import Adapter, Capabilities, Job, Wrapper, hookimpl
 from dynalayer.layer import Layer
 from dynalayer.names import safe_name
@@ -60,6 +63,9 @@ __all__ = [
     "ClosedError",
     "ConfigurationError",
     "ConflictError",
+    "Consumer",
+    "ConsumerPosition",
+    "ConsumerTakenError",
     "Cost",
     "DurableFiles",
     "DynamoDBEventLog",
@@ -68,6 +74,7 @@ __all__ = [
     "EventLog",
     "EventLogError",
     "Explanation",
+    "Feed",
     "Finding",
     "HistoryError",
     "ImportResult",
@@ -86,6 +93,7 @@ __all__ = [
     "PluginError",
     "PluginLoadError",
     "PluginNotFoundError",
+    "PositionExpiredError",
     "Prices",
     "Request",
     "SQLiteEventLog",
