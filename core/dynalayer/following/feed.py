@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from dynalayer.errors import ClosedError
+from dynalayer.errors import ClosedError, LayerError
 from dynalayer.events import Event
 from dynalayer.following.handing_out import HandingOut
+from dynalayer.logs import log_failure
 
 __all__ = ["Feed"]
 
@@ -87,3 +88,13 @@ class Feed(Iterator[Event]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        # Left by `break`, or by an exception: there is nobody to tell that the rest is given again.
+        if getattr(self, "_events", None) is None or os.getpid() != self._process:
+            return
+        try:
+            self._events.close()
+        except LayerError as error:
+            text = "how far consumer %r has come could not be saved; the rest is given again: %s"
+            log_failure(text, self.consumer, error, error=error, consumer=self.consumer)

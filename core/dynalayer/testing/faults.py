@@ -42,6 +42,7 @@ from dynalayer.hookspecs import Adapter
 from dynalayer.wrapping import WrappedAdapter
 
 __all__ = [
+    "FOLLOW_POINTS",
     "SET_POINTS",
     "SYNC_POINTS",
     "TAKEOVER_POINTS",
@@ -100,6 +101,11 @@ TAKEOVER_POINTS = _around(
     "expire",
 )
 """Every crash point of an `import_snapshot()`, about in the order in which they are first reached."""
+
+FOLLOW_POINTS = _around(
+    "checkpoint", "move_checkpoint", "checkpoints", "survey", "head", "read", "watch", "look", "partition_state"
+)
+"""Every crash point of a `follow()` that makes its consumer, about in the order in which they are first reached."""
 
 _HOOKS = (
     "layer_setter",
