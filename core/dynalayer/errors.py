@@ -13,6 +13,8 @@
     ├── StorageError             the storage adapter failed
     │   ├── SegmentMissingError  a segment that the head names is gone
     │   └── SegmentCorruptError  a segment is truncated, rotten or a foreign file
+    ├── SourceError              a source of items, such as the source table, failed or cannot be used
+    ├── SpoolError               what was read of a source could not be kept on this machine
     ├── HistoryError             an as-of read reaches past what is kept, or past the newest version
     ├── ConflictError            others moved the same partition on, again and again
     ├── PluginError              a plugin broke, or does not fit
@@ -44,6 +46,8 @@ __all__ = [
     "PluginNotFoundError",
     "SegmentCorruptError",
     "SegmentMissingError",
+    "SourceError",
+    "SpoolError",
     "StorageError",
 ]
 
@@ -190,6 +194,14 @@ class SegmentMissingError(StorageError):
 
 class SegmentCorruptError(StorageError):
     """A segment is truncated, rotten, foreign, or not the one that the head names."""
+
+
+class SourceError(LayerError):
+    """What a reset or a comparison reads from, such as the source table, failed or cannot be used."""
+
+
+class SpoolError(LayerError):
+    """What was read of a source could not be kept on this machine: a spool or a dead-letter file."""
 
 
 class HistoryError(LayerError):

@@ -49,7 +49,7 @@ _ACTIVE_SECONDS = 300
 _CONNECTIONS = 32
 _BATCH_KEYS = 100
 _BATCH_WRITES = 25
-_READS = frozenset({"get_item", "query", "batch_get_item"})
+_READS = frozenset({"get_item", "query", "scan", "batch_get_item"})
 _ON_ROWS_OF_MANY = frozenset({"batch_get_item", "batch_write_item", "transact_write_items"})  # that name their table
 _ON_ROWS = _READS | _ON_ROWS_OF_MANY | {"delete_item", "put_item", "update_item"}
 
