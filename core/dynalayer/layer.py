@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from os import PathLike
@@ -37,6 +37,7 @@ from dynalayer.triggering import Trigger
 from dynalayer.vacuuming import Vacuum, VacuumResult
 from dynalayer.values import Item, identifier_text
 from dynalayer.verifying import Verifier, VerifyResult
+from dynalayer.writing import Writing
 
 if TYPE_CHECKING:  # it is needed only by who asks for it
     from pyarrow import RecordBatchReader
@@ -141,6 +142,7 @@ class Layer(Scans):
         self._verifier = Verifier(self._log, self._storage, clock)
         self._explainer = Explainer(self._log, self._storage, snapshots, self._reading)
         self._trigger = Trigger(self._manager, self._observers, self._runs.run)
+        self._writing = Writing(self.table, self._appender, self._observers, self._append)
 
     @classmethod
     def from_config(
@@ -188,8 +190,13 @@ class Layer(Scans):
         self._check_open()
         if isinstance(events, str | bytes | dict) or not isinstance(events, Iterable):
             raise InvalidInputError(f"set() takes a list of events, not {type(events).__name__}", operation="set")
-        with self._observers.running("set"):
-            appended = self._appender.append(events)
+        return self._append("set", partial(self._appender.append, events))
+
+    def _append(self, operation: str, append: Callable[[], list[Event]]) -> list[Event]:
+        """Append in some way: observers are told, and strategies are asked about the partitions written."""
+        self._check_open()
+        with self._observers.running(operation):
+            appended = append()
             if appended:
                 self._observers.appended(appended)
         if appended and self._trigger.asks:
