@@ -30,7 +30,7 @@ _deserialize = TypeDeserializer().deserialize
 
 def typed(item: Mapping[str, Any]) -> dict[str, Any]:
     """An item as boto3's low-level client gives it."""
-    found = {name: _serialize(value) for name, value in item.items()}
+    found: dict[str, Any] = {name: _serialize(value) for name, value in item.items()}
     return {name: _unwrapped(value) for name, value in found.items()}
 
 
