@@ -61,6 +61,7 @@ from dynalayer.triggering import Trigger
 from dynalayer.vacuuming import Vacuum, VacuumResult
 from dynalayer.values import Item, identifier_text
 from dynalayer.verifying import Verifier, VerifyResult
+from dynalayer.writing import Writing
 
 if TYPE_CHECKING:  # they are needed only by who asks for them
     from mypy_boto3_dynamodb.service_resource import Table
@@ -178,6 +179,7 @@ class Layer(Scans):
         self._followers = Followers(self._log, self._observers, clock)
         self._explainer = Explainer(self._log, self._storage, snapshots, self._reading)
         self._trigger = Trigger(self._manager, self._observers, self._runs.run)
+        self._writing = Writing(self.table_name, self._appender, self._observers, self._append)
 
     @classmethod
     def from_config(
@@ -225,13 +227,13 @@ class Layer(Scans):
         self._check_open()
         if isinstance(events, str | bytes | dict) or not isinstance(events, Iterable):
             raise InvalidInputError(f"set() takes a list of events, not {type(events).__name__}", operation="set")
-        return self._written("set", partial(self._appender.append, events))
+        return self._append("set", partial(self._appender.append, events))
 
-    def _written(self, operation: str, write: Callable[[], list[Event]]) -> list[Event]:
-        """Write as an operation, and tell observers and strategies of the events."""
+    def _append(self, operation: str, append: Callable[[], list[Event]]) -> list[Event]:
+        """Append in some way: observers are told, and strategies are asked about the partitions written."""
         self._check_open()
         with self._observers.running(operation):
-            appended = write()
+            appended = append()
             if appended:
                 self._observers.appended(appended)
         if appended and self._trigger.asks:
@@ -263,7 +265,7 @@ class Layer(Scans):
         self._check_open()
         with self._observers.running("table"):
             captured: CapturedTable = need_capturing().CapturedTable(
-                table, self.table_name, self._log, self._reader, self._appender, self._written
+                table, self.table_name, self._log, self._reader, self._appender, self._append
             )
             return captured
 
