@@ -679,7 +679,7 @@ def test_dead_letters_that_a_spool_holds_are_not_dropped_by_a_call_without_a_fil
 
 def test_memory_is_bounded_by_a_partition_and_not_by_the_source(make: Make) -> None:
     layer = make(cache_bytes=0)
-    partitions, items = 40, 500
+    partitions, items = 40, 250
 
     def source() -> Iterator[Item]:
         for number in range(items):
