@@ -277,7 +277,8 @@ def test_items_go_to_the_low_level_client_and_come_back() -> None:
     assert typed({"raw": Binary(b"x")}) == {"raw": {"B": b"x"}}
     with pytest.raises(InvalidInputError, match="attribute 'n' cannot be kept in DynamoDB: Float types"):
         typed({"n": 1.5})
-    for wrong in ({"n": {"X": 1}}, {"n": 1}, {"n": {}}):
+    rows: list[dict[str, Any]] = [{"n": {"X": 1}}, {"n": 1}, {"n": {}}]
+    for wrong in rows:
         with pytest.raises(InvalidInputError, match="is no item as DynamoDB gives one"):
             plain(wrong)
 
