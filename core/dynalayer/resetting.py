@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from dynalayer.clock import MICROSECONDS, Clock, to_iso
-from dynalayer.compaction import retire
 from dynalayer.errors import ConflictError, InvalidInputError
 from dynalayer.eventlog.base import Draft, EventLog, Head, HeadMove, Record, RecordKind
 from dynalayer.events import pack
 from dynalayer.fold import apply_changes
+from dynalayer.keeping import HistoryKeeper
 from dynalayer.moving import announce_empty, give_back, has_moved, head_after, new_moment, rising
 from dynalayer.segments import Segment
 from dynalayer.snapshots import changes_of, contiguous, missing_record
@@ -44,14 +44,18 @@ class Resetter:
         clock: Tells moments, cursors and leases.
         lease: How long a lease lasts, in seconds.
         retention: How long a reset's record is kept after it was folded, in seconds.
+        keeper: Keeps the history of what is folded.
     """
 
-    def __init__(self, log: EventLog, storage: Storage, clock: Clock, lease: float, retention: int) -> None:
+    def __init__(
+        self, log: EventLog, storage: Storage, clock: Clock, lease: float, retention: int, keeper: HistoryKeeper
+    ) -> None:
         self._log = log
         self._storage = storage
         self._clock = clock
         self._lease = int(lease * MICROSECONDS)
         self._retention = retention
+        self._keeper = keeper
 
     def take_over(self, partition: str, items: Mapping[str, Item]) -> ImportResult:
         """Let a partition of which no event was folded yet begin with items that are older than all of its events.
@@ -183,7 +187,8 @@ class Resetter:
         folded = [record for record in records if record.version > head.version]
         moved = replace(head_after(head, folded, (named,), cursor), reset=last.version)
         replaced = head.segments if immutable else ()
-        retired = retire(replaced, max(self._clock(), moment), moved.retention)
+        retired = self._keeper.retired(partition, head, replaced, moved.retention, moment)
+        recorded = self._keeper.recorded(partition, head, folded, cursor, committed=last.version)
         count = moved.events_total - head.events_total
-        move = HeadMove(head.revision, moved, retired, folded=count, first=True)
+        move = HeadMove(head.revision, moved, (*retired, *recorded), folded=count, first=True)
         return moved if has_moved(self._log, partition, move, named) else None
