@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import servers
+from dynalayer import comparing
 from program import InProcess, Program
 from source_tables import fill, source_table
 
@@ -38,6 +39,11 @@ def program(tmp_path: Path) -> Program:
 def table(moto_server: str) -> Iterator[Any]:
     with source_table(moto_server) as table:
         yield table
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "_LOOKS", (0.0,))
 
 
 def events(program: Program, *changes: dict[str, Any]) -> None:
