@@ -25,6 +25,7 @@ from dynalayer import (
     comparing,
 )
 from dynalayer.source_tables import SourceTable, TablePage, open_table, plain, typed
+from dynalayer.testing.dynamodb import Faults, FaultyDynamoDB
 from source_tables import fill, resource, source_table
 from strategies import exactly
 
@@ -245,6 +246,24 @@ def test_what_the_service_puts_off_is_tried_again_and_what_it_refuses_is_told(
     with pytest.raises(SourceError, match=r"refused scan: AccessDeniedException.*needs dynamodb:Scan") as caught:
         layer.reset(table)
     assert not caught.value.retryable
+
+
+def test_a_table_is_read_whole_through_a_network_that_loses_delays_and_throttles(
+    table: Any, make: Make, moto_server: str
+) -> None:
+    fill(table, items(4, 60))
+    faults = Faults(
+        throttle=0.2, server_error=0.1, lost_request=0.05, lost_answer=0.05, unprocessed=0.5, short_page=0.5
+    )
+    with FaultyDynamoDB(moto_server, seed=7, faults=faults) as proxy:
+        faulty = resource(proxy.url).Table(table.name)
+        layer = make(table)
+        assert layer.reset(faulty).count == 240
+        for number in range(60):
+            layer.set([{"type": "PUT", "item": {"pk": "p0", "sk": f"i{number}", "n": -1}}])
+            table.put_item(Item={"pk": "p0", "sk": f"i{number}", "n": -1})
+        assert layer.verify(against=faulty).ok
+        faulty.meta.client.close()
 
 
 def test_a_table_on_dynamodb_local_is_read_whole(dynamodb_local: str, make: Make) -> None:
