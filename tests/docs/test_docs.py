@@ -44,6 +44,7 @@ def first_cells(title: str) -> list[str]:
         "docs/observing.md",
         "docs/parquet.md",
         "docs/plugins.md",
+        "docs/reset.md",
         "docs/s3.md",
         "docs/strategies.md",
         "docs/wrappers.md",
