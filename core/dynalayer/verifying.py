@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dynalayer.chronicle import stretches
 from dynalayer.clock import Clock
+from dynalayer.comparing import Comparison
 from dynalayer.errors import LayerError, SegmentMissingError
 from dynalayer.eventlog.base import EventLog, Head, Record, Run, SegmentRef
 from dynalayer.recalling import recalled
@@ -40,17 +41,19 @@ class VerifyResult:
         segments: Segments read and checked.
         records: Records read and checked.
         findings: What is wrong; empty if all is well.
+        against: How the items compare with their source; None where it was not compared.
     """
 
     partitions: int
     segments: int
     records: int
     findings: tuple[Finding, ...]
+    against: Comparison | None = None
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
-        return not self.findings
+        return not self.findings and (self.against is None or self.against.ok)
 
 
 _PAGE_BYTES = 16 * 1024 * 1024

@@ -42,6 +42,7 @@ from dynalayer.wrapping import WrappedAdapter
 
 __all__ = [
     "HISTORY_POINTS",
+    "RESET_POINTS",
     "SET_POINTS",
     "SYNC_POINTS",
     "TAKEOVER_POINTS",
@@ -103,6 +104,26 @@ TAKEOVER_POINTS = _around(
     "expire",
 )
 """Every crash point of an `import_snapshot()`, about in the order in which they are first reached."""
+
+RESET_POINTS = _around(
+    "checkpoint",
+    "move_checkpoint",
+    "partitions",
+    "pending",
+    "partition_state",
+    "head",
+    "lease",
+    "append",
+    "read",
+    "last_cursor",
+    "layer_setter",
+    "move_head",
+    "release",
+    "unmarked",
+    "mark",
+    "expire",
+)
+"""Every crash point of a `reset()`, about in the order in which they are first reached."""
 
 _HOOKS = (
     "layer_setter",
