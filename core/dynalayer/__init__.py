@@ -13,6 +13,7 @@ from dynalayer.errors import (
     ConditionFailedError,
     ConfigurationError,
     ConflictError,
+    ConsumerTakenError,
     EventLogError,
     HistoryError,
     InvalidEventError,
@@ -23,6 +24,7 @@ from dynalayer.errors import (
     PluginError,
     PluginLoadError,
     PluginNotFoundError,
+    PositionExpiredError,
     SegmentCorruptError,
     SegmentMissingError,
     SourceError,
@@ -37,6 +39,7 @@ from dynalayer.eventlog.sqlite import SQLiteEventLog
 from dynalayer.events import Event
 from dynalayer.explaining import Explanation
 from dynalayer.facts import ErrorFacts
+from dynalayer.following import Consumer, ConsumerPosition, Feed
 from dynalayer.hookspecs import Adapter, Capabilities, Job, Wrapper, hookimpl
 from dynalayer.layer import Layer
 from dynalayer.names import safe_name
@@ -81,6 +84,9 @@ __all__ = [
     "ConditionFailedError",
     "ConfigurationError",
     "ConflictError",
+    "Consumer",
+    "ConsumerPosition",
+    "ConsumerTakenError",
     "Cost",
     "Difference",
     "DurableFiles",
@@ -90,6 +96,7 @@ __all__ = [
     "EventLog",
     "EventLogError",
     "Explanation",
+    "Feed",
     "Finding",
     "HistoryError",
     "ImportResult",
@@ -108,6 +115,7 @@ __all__ = [
     "PluginError",
     "PluginLoadError",
     "PluginNotFoundError",
+    "PositionExpiredError",
     "Prices",
     "Request",
     "ResetProgress",
