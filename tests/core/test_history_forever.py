@@ -381,7 +381,7 @@ def test_a_history_segment_with_a_hole_or_an_odd_entry_is_corrupt(log: EventLog,
         (without(items[1 - 1]), "event 0 is missing"),
         (without(to_version=2), "has version 3 after 2"),
         (replace(segment, items={**segment.items, "x": {}}), "'x' is no version and place"),
-        (replace(segment, items=odd), "no moment or cursor"),
+        (replace(segment, items=odd), "no moment, cursor or total"),
         (replace(segment, items={first: {"id": "a"}}), "no event"),
     ):
         with pytest.raises(SegmentCorruptError, match=what):
