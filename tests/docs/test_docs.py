@@ -40,6 +40,7 @@ def first_cells(title: str) -> list[str]:
         "README.md",
         "docs/conformance.md",
         "docs/guide.md",
+        "docs/history.md",
         "docs/dynamodb.md",
         "docs/observing.md",
         "docs/parquet.md",
