@@ -41,6 +41,7 @@ def first_cells(title: str) -> list[str]:
         "docs/conformance.md",
         "docs/guide.md",
         "docs/dynamodb.md",
+        "docs/following.md",
         "docs/observing.md",
         "docs/parquet.md",
         "docs/plugins.md",

@@ -181,8 +181,8 @@ class Follower:
 
     def turn(self) -> None:
         try:
-            with self._layer.follow(CONSUMER, poll=0.05) as feed:
-                ends = threading.Timer(self._random.uniform(0.5, 3), feed.stop)
+            with self._layer.follow(CONSUMER, poll=0.3) as feed:
+                ends = threading.Timer(self._random.uniform(1, 6), feed.stop)
                 ends.daemon = True
                 ends.start()
                 for event in feed:
