@@ -35,6 +35,7 @@ from dynalayer.eventlog.dynamodb.checkpoints import Checkpoints
 from dynalayer.eventlog.dynamodb.connection import Connection
 from dynalayer.eventlog.dynamodb.counts import Counts
 from dynalayer.eventlog.dynamodb.estimates import estimate
+from dynalayer.eventlog.dynamodb.failures import FailedCallError
 from dynalayer.eventlog.dynamodb.index import Index
 from dynalayer.eventlog.dynamodb.layers import opened_layer
 from dynalayer.eventlog.dynamodb.leases import Leases
@@ -122,6 +123,11 @@ class DynamoDBEventLog(EventLog):
         return f"DynamoDBEventLog({self._connection.name!r}, table={self.table!r})"
 
     @property
+    def url(self) -> str:
+        """The table with the region and the endpoint that are asked."""
+        return self._connection.url
+
+    @property
     def origin(self) -> str:
         """See `EventLog`."""
         return self._origin
@@ -201,7 +207,7 @@ class DynamoDBEventLog(EventLog):
 
         Raises:
             AppendError: It failed; says what is certain.
-            InvalidInputError: It is more than one transaction takes.
+            TooMuchError: It is more than one transaction takes; nothing was sent.
         """
         if not drafts:
             raise InvalidInputError("there is no record to append")
@@ -212,6 +218,29 @@ class DynamoDBEventLog(EventLog):
             for draft, place in zip(drafts, result, strict=True):
                 self._counts.appended(draft, place)
         return result
+
+    def row_beside(self, table: str, key: Row) -> Row | None:
+        """The item of another table under a key, read strongly; None where there is none."""
+        return self._connection.get(key, TableName=table)
+
+    def write_beside(self, action: Action) -> None:
+        """Make a write to another table by itself, which may run twice; one whose condition does not hold is raised.
+
+        Raises:
+            TakenError: Its condition did not hold.
+            FailedCallError: It failed.
+        """
+        ((kind, arguments),) = action.items()
+        self._connection.call(f"{kind.lower()}_item", **arguments)
+
+    def described_beside(self, table: str) -> Mapping[str, Any] | None:
+        """What the service says of another table where this log's is; None where there is none of that name."""
+        try:
+            return self._connection.described(table)
+        except FailedCallError as error:
+            if error.code == "ResourceNotFoundException":
+                return None
+            raise
 
     def read(self, partition: str, after: int, *, max_bytes: int | None = None) -> Run:
         """See `EventLog`; one strong query in pages, or, where `max_bytes` cuts it short, the head after it."""
