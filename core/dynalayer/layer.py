@@ -397,7 +397,10 @@ class Layer(Scans):
             EventLogError: The log failed.
         """
         self._check_open()
-        return self._followers.follow(consumer, since, wait=wait, poll=poll, partitions=partitions, on_reset=on_reset)
+        with self._observers.running("follow"):
+            return self._followers.follow(
+                consumer, since, wait=wait, poll=poll, partitions=partitions, on_reset=on_reset
+            )
 
     def consumers(self) -> tuple[Consumer, ...]:
         """Who follows, or has followed, and how many events each is behind."""
@@ -420,7 +423,7 @@ class Layer(Scans):
             EventLogError: The log failed.
         """
         self._check_open()
-        with self._observers.running("move_consumer", partition if isinstance(partition, str) else None):
+        with self._observers.running("move", partition if isinstance(partition, str) else None):
             self._followers.move(name, to, partition)
 
     def forget_consumer(self, name: str) -> None:
@@ -432,7 +435,7 @@ class Layer(Scans):
             EventLogError: The log failed.
         """
         self._check_open()
-        with self._observers.running("forget_consumer"):
+        with self._observers.running("forget"):
             self._followers.forget(name)
 
     @overload

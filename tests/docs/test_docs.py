@@ -42,6 +42,7 @@ def first_cells(title: str) -> list[str]:
         "docs/guide.md",
         "docs/history.md",
         "docs/dynamodb.md",
+        "docs/following.md",
         "docs/observing.md",
         "docs/parquet.md",
         "docs/plugins.md",
