@@ -27,6 +27,7 @@ from dynalayer import (
     ConfigurationError,
     ConflictError,
     DynamoDBEventLog,
+    Event,
     InvalidInputError,
     InvalidValueError,
     Layer,
@@ -255,16 +256,15 @@ def test_a_move_that_another_makes_meanwhile_is_seen(make: Makes, wire: Wire, fu
     moving = make(keys={"id": "N"}, **told)
     moving.captured.put_item(Item={"id": 1, "country": "fr"})
     other = moving.also()
-    for number, write in enumerate(
-        (
-            lambda: moving.captured.put_item(Item={"id": 1, "country": "de"}),
-            lambda: moving.captured.put_item(Item={"id": 1, "country": "de"}, ConditionExpression=Attr("id").exists()),
-            lambda: moving.captured.update_item(
-                Key={"id": 1}, UpdateExpression="SET n = :n", ExpressionAttributeValues={":n": 1}
-            ),
-            lambda: moving.captured.delete_item(Key={"id": 1}),
-        )
-    ):
+    writes: list[Callable[[], list[Event]]] = [
+        lambda: moving.captured.put_item(Item={"id": 1, "country": "de"}),
+        lambda: moving.captured.put_item(Item={"id": 1, "country": "de"}, ConditionExpression=Attr("id").exists()),
+        lambda: moving.captured.update_item(
+            Key={"id": 1}, UpdateExpression="SET n = :n", ExpressionAttributeValues={":n": 1}
+        ),
+        lambda: moving.captured.delete_item(Key={"id": 1}),
+    ]
+    for number, write in enumerate(writes):
         move = {"id": 1, "country": f"c{number}"}
         wire.plan("TransactWriteItems", after(partial(other.put_item, Item=move)))
         events = write()
