@@ -2,6 +2,7 @@
 
 import typing
 
+from dynalayer.comparing import Comparison, Difference
 from dynalayer.costs import Cost, Prices, Request, Usage
 from dynalayer.counting import current_operation
 from dynalayer.durable import DurableFiles, file_failure
@@ -12,6 +13,7 @@ from dynalayer.errors import (
     ConditionFailedError,
     ConfigurationError,
     ConflictError,
+    ConsumerTakenError,
     EventLogError,
     HistoryError,
     InvalidEventError,
@@ -22,6 +24,7 @@ from dynalayer.errors import (
     PluginError,
     PluginLoadError,
     PluginNotFoundError,
+    PositionExpiredError,
     SegmentCorruptError,
     SegmentMissingError,
     SourceError,
@@ -36,6 +39,7 @@ from dynalayer.eventlog.sqlite import SQLiteEventLog
 from dynalayer.events import Event
 from dynalayer.explaining import Explanation
 from dynalayer.facts import ErrorFacts
+from dynalayer.following import Consumer, ConsumerPosition, Feed
 from dynalayer.hookspecs import Adapter, Capabilities, Job, Wrapper, hookimpl
 from dynalayer.layer import Layer
 from dynalayer.names import safe_name
@@ -49,7 +53,15 @@ from dynalayer.plugins import load_plugin
 from dynalayer.s3 import s3_refusal
 from dynalayer.s3_options import checked_s3_access, checked_s3_prefix, checked_s3_writing
 from dynalayer.segments import Segment, SegmentHeader
-from dynalayer.states import ImportResult, LayerMeta, Operation, PartitionMeta, SyncResult
+from dynalayer.states import (
+    ImportResult,
+    LayerMeta,
+    Operation,
+    PartitionMeta,
+    ResetProgress,
+    ResetResult,
+    SyncResult,
+)
 from dynalayer.urls import URL
 from dynalayer.vacuuming import VacuumResult
 from dynalayer.values import Item
@@ -68,10 +80,15 @@ __all__ = [
     "Capabilities",
     "CapturedTable",
     "ClosedError",
+    "Comparison",
     "ConditionFailedError",
     "ConfigurationError",
     "ConflictError",
+    "Consumer",
+    "ConsumerPosition",
+    "ConsumerTakenError",
     "Cost",
+    "Difference",
     "DurableFiles",
     "DynamoDBEventLog",
     "ErrorFacts",
@@ -79,6 +96,7 @@ __all__ = [
     "EventLog",
     "EventLogError",
     "Explanation",
+    "Feed",
     "Finding",
     "HistoryError",
     "ImportResult",
@@ -97,8 +115,11 @@ __all__ = [
     "PluginError",
     "PluginLoadError",
     "PluginNotFoundError",
+    "PositionExpiredError",
     "Prices",
     "Request",
+    "ResetProgress",
+    "ResetResult",
     "SQLiteEventLog",
     "Segment",
     "SegmentCorruptError",

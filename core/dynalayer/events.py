@@ -25,6 +25,7 @@ __all__ = [
     "Placed",
     "check_partition",
     "check_table",
+    "check_versions",
     "pack",
     "unpack",
 ]
@@ -123,6 +124,17 @@ class Placed:
     partition: str
     id: str
     encoded: dict[str, Any]
+
+
+def check_versions(**versions: object) -> None:
+    """Refuse what is no version, each by its name.
+
+    Raises:
+        InvalidInputError: One is no whole number.
+    """
+    for name, version in versions.items():
+        if isinstance(version, bool) or not isinstance(version, int):
+            raise InvalidInputError(f"{name}={quoted(version)} is no version")
 
 
 class EventReader:
