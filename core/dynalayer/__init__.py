@@ -2,14 +2,18 @@
 
 import typing
 
+from dynalayer.comparing import Comparison, Difference
 from dynalayer.costs import Cost, Prices, Request, Usage
 from dynalayer.counting import current_operation
 from dynalayer.durable import DurableFiles, file_failure
 from dynalayer.errors import (
     AppendError,
+    BatchError,
     ClosedError,
+    ConditionFailedError,
     ConfigurationError,
     ConflictError,
+    ConsumerTakenError,
     EventLogError,
     HistoryError,
     InvalidEventError,
@@ -20,9 +24,14 @@ from dynalayer.errors import (
     PluginError,
     PluginLoadError,
     PluginNotFoundError,
+    PositionExpiredError,
     SegmentCorruptError,
     SegmentMissingError,
+    SourceError,
+    SpoolError,
     StorageError,
+    TransactionError,
+    TransactionReason,
 )
 from dynalayer.eventlog.base import EventLog
 from dynalayer.eventlog.memory import MemoryEventLog
@@ -30,9 +39,11 @@ from dynalayer.eventlog.sqlite import SQLiteEventLog
 from dynalayer.events import Event
 from dynalayer.explaining import Explanation
 from dynalayer.facts import ErrorFacts
+from dynalayer.following import Consumer, ConsumerPosition, Feed
 from dynalayer.hookspecs import Adapter, Capabilities, Job, Wrapper, hookimpl
 from dynalayer.layer import Layer
 from dynalayer.names import safe_name
+from dynalayer.opening import need_capturing as _need_capturing
 from dynalayer.opening import need_dynamodb as _need_dynamodb
 from dynalayer.opening import open_adapter
 from dynalayer.options import load_strategy
@@ -42,7 +53,15 @@ from dynalayer.plugins import load_plugin
 from dynalayer.s3 import s3_refusal
 from dynalayer.s3_options import checked_s3_access, checked_s3_prefix, checked_s3_writing
 from dynalayer.segments import Segment, SegmentHeader
-from dynalayer.states import ImportResult, LayerMeta, Operation, PartitionMeta, SyncResult
+from dynalayer.states import (
+    ImportResult,
+    LayerMeta,
+    Operation,
+    PartitionMeta,
+    ResetProgress,
+    ResetResult,
+    SyncResult,
+)
 from dynalayer.urls import URL
 from dynalayer.vacuuming import VacuumResult
 from dynalayer.values import Item
@@ -50,17 +69,26 @@ from dynalayer.verifying import Finding, VerifyResult
 from dynalayer.wrapping import WrappedAdapter
 
 if typing.TYPE_CHECKING:
+    from dynalayer.capturing import CapturedTable
     from dynalayer.eventlog.dynamodb import DynamoDBEventLog, TableMade, create_table
 
 __all__ = [
     "URL",
     "Adapter",
     "AppendError",
+    "BatchError",
     "Capabilities",
+    "CapturedTable",
     "ClosedError",
+    "Comparison",
+    "ConditionFailedError",
     "ConfigurationError",
     "ConflictError",
+    "Consumer",
+    "ConsumerPosition",
+    "ConsumerTakenError",
     "Cost",
+    "Difference",
     "DurableFiles",
     "DynamoDBEventLog",
     "ErrorFacts",
@@ -68,6 +96,7 @@ __all__ = [
     "EventLog",
     "EventLogError",
     "Explanation",
+    "Feed",
     "Finding",
     "HistoryError",
     "ImportResult",
@@ -86,16 +115,23 @@ __all__ = [
     "PluginError",
     "PluginLoadError",
     "PluginNotFoundError",
+    "PositionExpiredError",
     "Prices",
     "Request",
+    "ResetProgress",
+    "ResetResult",
     "SQLiteEventLog",
     "Segment",
     "SegmentCorruptError",
     "SegmentHeader",
     "SegmentMissingError",
+    "SourceError",
+    "SpoolError",
     "StorageError",
     "SyncResult",
     "TableMade",
+    "TransactionError",
+    "TransactionReason",
     "Usage",
     "VacuumResult",
     "VerifyResult",
@@ -122,6 +158,8 @@ _OF_DYNAMODB = frozenset({"DynamoDBEventLog", "TableMade", "create_table"})
 
 
 def __getattr__(name: str) -> object:
+    if name == "CapturedTable":
+        return _need_capturing().CapturedTable
     if name not in _OF_DYNAMODB:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(_need_dynamodb(), name)

@@ -9,6 +9,9 @@
     │   └── ConfigurationError   options that are wrong or do not go together
     ├── EventLogError            the event log failed
     │   ├── AppendError          says for each partition: written, not written, unknown
+    │   ├── TransactionError     DynamoDB cancelled a transaction with the source table: the reasons are told
+    │   │   └── ConditionFailedError   a condition of the caller's did not hold
+    │   ├── BatchError           a batch writer's batch: says for each key: written, not written, unknown
     │   └── LayoutError          the log is not one, or has another layout version
     ├── StorageError             the storage adapter failed
     │   ├── SegmentMissingError  a segment that the head names is gone
@@ -16,7 +19,9 @@
     ├── SourceError              a source of items, such as the source table, failed or cannot be used
     ├── SpoolError               what was read of a source could not be kept on this machine
     ├── HistoryError             an as-of read reaches past what is kept, or past the newest version
+    │   └── PositionExpiredError a consumer's next events have expired
     ├── ConflictError            others moved the same partition on, again and again
+    │   └── ConsumerTakenError   another process follows under the consumer's name
     ├── PluginError              a plugin broke, or does not fit
     │   ├── PluginNotFoundError  nothing by that name is installed
     │   └── PluginLoadError      it is installed, and its import failed
@@ -25,14 +30,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 __all__ = [
     "AppendError",
+    "BatchError",
     "ClosedError",
+    "ConditionFailedError",
     "ConfigurationError",
     "ConflictError",
+    "ConsumerTakenError",
     "EventLogError",
     "HistoryError",
     "InvalidEventError",
@@ -44,11 +53,14 @@ __all__ = [
     "PluginError",
     "PluginLoadError",
     "PluginNotFoundError",
+    "PositionExpiredError",
     "SegmentCorruptError",
     "SegmentMissingError",
     "SourceError",
     "SpoolError",
     "StorageError",
+    "TransactionError",
+    "TransactionReason",
 ]
 
 Outcome = Literal["written", "not written", "unknown"]
@@ -165,19 +177,82 @@ class EventLogError(LayerError):
 
 
 class AppendError(EventLogError):
-    """A `set()` that was not written whole.
+    """A `set()`, or a write to the source table with its events, that was not written whole.
 
     Attributes:
         outcomes: For each partition of the batch, what is certain.
     """
 
     def __init__(self, message: str, *, outcomes: Mapping[str, Outcome], retryable: bool = False) -> None:
-        super().__init__(message, operation="set", retryable=retryable)
+        super().__init__(message, retryable=retryable)
         self.outcomes = dict(outcomes)
 
     def __str__(self) -> str:
         listed = ", ".join(f"{partition!r}: {outcome}" for partition, outcome in self.outcomes.items())
         return f"{super().__str__()} [{listed}]"
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionReason:
+    """Why DynamoDB did not do one of the writes of a transaction.
+
+    Attributes:
+        table: The source table.
+        key: Of the item that was to be written.
+        code: DynamoDB's name for the reason, as `"ConditionalCheckFailed"`.
+        message: What it says of it.
+        item: The item that was there; None where there was none, or it is not told.
+    """
+
+    table: str
+    key: Mapping[str, Any]
+    code: str
+    message: str
+    item: Mapping[str, Any] | None = field(default=None, repr=False)
+
+
+class TransactionError(EventLogError):
+    """A transaction that DynamoDB cancelled: neither an item nor an event was written.
+
+    Attributes:
+        reasons: Why, for each write that it refused.
+    """
+
+    def __init__(self, message: str, *, reasons: Sequence[TransactionReason], retryable: bool = False) -> None:
+        super().__init__(message, retryable=retryable)
+        self.reasons = tuple(reasons)
+
+
+class ConditionFailedError(TransactionError):
+    """A condition that the caller set for a write did not hold."""
+
+
+class BatchError(EventLogError):
+    """A batch writer's batch that was not written whole. What it wrote before that batch is written.
+
+    Attributes:
+        written: Keys of this batch that are written, with their events.
+        not_written: Keys that are not.
+        unknown: Keys of which neither is certain.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        written: Sequence[Mapping[str, Any]],
+        not_written: Sequence[Mapping[str, Any]],
+        unknown: Sequence[Mapping[str, Any]],
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message, retryable=retryable)
+        self.written = tuple(written)
+        self.not_written = tuple(not_written)
+        self.unknown = tuple(unknown)
+
+    def __str__(self) -> str:
+        counts = f"{len(self.written)} written, {len(self.not_written)} not written, {len(self.unknown)} unknown"
+        return f"{super().__str__()} [{counts}]"
 
 
 class LayoutError(EventLogError):
@@ -208,8 +283,28 @@ class HistoryError(LayerError):
     """An as-of read reaches past what is kept, or names a version, moment or cursor that is not there."""
 
 
+class PositionExpiredError(HistoryError):
+    """The events that a consumer would be given next have expired.
+
+    Attributes:
+        consumer: The consumer's name.
+        first: The first version that is missing.
+        last: The last one.
+    """
+
+    def __init__(self, message: str, *, consumer: str, first: int, last: int, partition: str) -> None:
+        super().__init__(message, partition=partition)
+        self.consumer = consumer
+        self.first = first
+        self.last = last
+
+
 class ConflictError(LayerError):
     """Others moved the partition on at every one of a bounded number of tries. Nothing is lost."""
+
+
+class ConsumerTakenError(ConflictError):
+    """Another process follows under the consumer's name, or the consumer was moved or forgotten. Nothing is lost."""
 
 
 class PluginError(LayerError):

@@ -25,6 +25,7 @@ __all__ = [
     "Placed",
     "check_partition",
     "check_table",
+    "check_versions",
     "pack",
     "unpack",
 ]
@@ -125,6 +126,17 @@ class Placed:
     encoded: dict[str, Any]
 
 
+def check_versions(**versions: object) -> None:
+    """Refuse what is no version, each by its name.
+
+    Raises:
+        InvalidInputError: One is no whole number.
+    """
+    for name, version in versions.items():
+        if isinstance(version, bool) or not isinstance(version, int):
+            raise InvalidInputError(f"{name}={quoted(version)} is no version")
+
+
 class EventReader:
     """Turns what callers give as events into changes of partitions, and refuses what cannot be one.
 
@@ -146,13 +158,18 @@ class EventReader:
             InvalidEventError: What is wrong, and with which event of the batch.
         """
         try:
-            return self._read(event)
+            return self.change(event)
         except InvalidValueError as error:
             raise InvalidValueError(f"event {index}: {error.message}", path=error.path, index=index) from error
         except InvalidInputError as error:
             raise InvalidEventError(f"event {index}: {error.message}", index=index) from error
 
-    def _read(self, event: object) -> tuple[str, Change]:
+    def change(self, event: object) -> tuple[str, Change]:
+        """As `read`, of an event that is none of a batch.
+
+        Raises:
+            InvalidInputError: What is wrong.
+        """
         if not isinstance(event, Mapping):
             raise InvalidInputError(
                 f"an event is a mapping with 'type' and 'item', not {type(event).__name__} ({quoted(event)})"

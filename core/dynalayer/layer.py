@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Self, Unpack, overload
@@ -13,25 +15,47 @@ from dynalayer.appending import DAY, TTL, Appender, check_ttl
 from dynalayer.asof import At, Historian
 from dynalayer.clock import Clock
 from dynalayer.columnar import Scans
+from dynalayer.comparing import Comparer
 from dynalayer.config import LayerOptions, Sources
 from dynalayer.costs import Prices, Usage, check_prices
+from dynalayer.counting import UsageCounter
 from dynalayer.errors import ClosedError, InvalidInputError
 from dynalayer.eventlog.base import EventLog
-from dynalayer.events import Event, EventReader, ItemFunction, check_partition, check_table
+from dynalayer.events import Event, EventReader, ItemFunction, check_partition, check_table, check_versions
 from dynalayer.explaining import Explainer, Explanation
+from dynalayer.following import Consumer, Feed, Followers
+from dynalayer.keeping import HistoryKeeper
 from dynalayer.metas import layer_meta, partition_meta
 from dynalayer.observing import Observers
-from dynalayer.opening import DEFAULT_EVENTS, DEFAULT_STORAGE, StorageOption, open_event_log, open_storage
+from dynalayer.opening import (
+    DEFAULT_EVENTS,
+    DEFAULT_STORAGE,
+    StorageOption,
+    need_capturing,
+    open_event_log,
+    open_storage,
+)
 from dynalayer.optional import need
-from dynalayer.options import RunnerOption, StrategyOption, check_options, check_pair, register_plugins
+from dynalayer.options import (
+    HistoryOption,
+    RunnerOption,
+    StrategyOption,
+    check_history,
+    check_options,
+    check_pair,
+    register_plugins,
+)
 from dynalayer.pairs import Getter, PlainPair, Setter
 from dynalayer.plugins import new_manager
 from dynalayer.quoting import quoted
 from dynalayer.reading import Reader
+from dynalayer.recalling import Recaller
+from dynalayer.resets import Progress, ResetOptions, Resets
 from dynalayer.resetting import Resetter
 from dynalayer.runs import SyncRuns
 from dynalayer.snapshots import Snapshots
-from dynalayer.states import ImportResult, LayerMeta, PartitionMeta, SyncResult
+from dynalayer.sources import SourceOption
+from dynalayer.states import ImportResult, LayerMeta, PartitionMeta, ResetResult, SyncResult
 from dynalayer.syncing import Syncer
 from dynalayer.triggering import Trigger
 from dynalayer.vacuuming import Vacuum, VacuumResult
@@ -39,8 +63,11 @@ from dynalayer.values import Item, identifier_text
 from dynalayer.verifying import Verifier, VerifyResult
 from dynalayer.writing import Writing
 
-if TYPE_CHECKING:  # it is needed only by who asks for it
+if TYPE_CHECKING:  # they are needed only by who asks for them
+    from mypy_boto3_dynamodb.service_resource import Table
     from pyarrow import RecordBatchReader
+
+    from dynalayer.capturing import CapturedTable
 
 __all__ = ["Layer"]
 
@@ -75,6 +102,7 @@ class Layer(Scans):
             function that takes a job.
         ttl: How long events are kept after they were folded, for history and as-of reads, in seconds; or a function of
             the item that says so. At least a day.
+        history: `"ttl"`: events are kept for their ttl, for history and as-of reads; `"forever"`: for ever, in storage.
         plugins: Names of installed plugins, with their settings as those of wrappers, or plugin objects.
         lease: How long a sync keeps others from double work on a partition, in seconds, up to an hour; renewed as it
             goes on. A plain getter and setter must be done within it.
@@ -100,12 +128,13 @@ class Layer(Scans):
         sync_strategy: StrategyOption | Sequence[StrategyOption] = None,
         background_runner: RunnerOption = None,
         ttl: TTL = 5 * 24 * 3600,
+        history: HistoryOption = "ttl",
         plugins: Iterable[object] = (),
         lease: float = 60,
         cache_bytes: int = 256 * 1024 * 1024,
         clock: Clock = clocks.now,
     ) -> None:
-        self.table = check_table(table)
+        self.table_name = check_table(table)
         check_options(
             lease=lease,
             cache_bytes=cache_bytes,
@@ -126,6 +155,8 @@ class Layer(Scans):
             pair = PlainPair(getter, setter, self._reader, table)
         given = pair or (DEFAULT_STORAGE if storage is None else storage)
         self._storage = open_storage(given, table, self._manager, self._observers)
+        immutable = self._storage.capabilities.immutable
+        forever = check_history(history, immutable=immutable, storage=self._storage.name)
         if not callable(ttl):
             ttl = check_ttl(ttl)
         # The log last, since opening it makes a file: what is refused leaves nothing behind.
@@ -133,16 +164,22 @@ class Layer(Scans):
         self._appender = Appender(self._log, self._reader, ttl, clock)
         snapshots = Snapshots(self._storage, table, cache_bytes)
         self._reading = Reader(self._log, snapshots)
-        self._historian = Historian(self._log, snapshots, immutable=self._storage.capabilities.immutable)
-        syncer = Syncer(self._log, self._storage, snapshots, clock, lease)
+        recaller = Recaller(self._log, self._storage)
+        self._historian = Historian(self._log, snapshots, recaller, immutable=immutable)
+        keeper = HistoryKeeper(self._log, self._storage, clock, forever=forever)
+        syncer = Syncer(self._log, self._storage, snapshots, clock, lease, keeper)
         # A function of the item says nothing of a reset, which has none.
-        resetter = Resetter(self._log, self._storage, clock, lease, DAY if callable(ttl) else ttl)
+        resetter = Resetter(self._log, self._storage, clock, lease, DAY if callable(ttl) else ttl, keeper)
+        self._sources = UsageCounter()
+        self._comparer = Comparer(self._log, self._reader, self._reading.items, self._sources)
+        self._resets = Resets(self._log, resetter, self._reader, clock, lease, self._sources)
         self._runs = SyncRuns(self._log, syncer, resetter, self._observers, _STRATEGY_LAG)
         self._vacuum = Vacuum(self._log, self._storage, clock)
-        self._verifier = Verifier(self._log, self._storage, clock)
+        self._verifier = Verifier(self._log, self._storage, clock, forever=forever)
+        self._followers = Followers(self._log, self._observers, clock)
         self._explainer = Explainer(self._log, self._storage, snapshots, self._reading)
         self._trigger = Trigger(self._manager, self._observers, self._runs.run)
-        self._writing = Writing(self.table, self._appender, self._observers, self._append)
+        self._writing = Writing(table, self._log, self._reader, clock, self._appender, self._observers, self._written)
 
     @classmethod
     def from_config(
@@ -168,7 +205,7 @@ class Layer(Scans):
             return cls(**configuration.options())
 
     def __repr__(self) -> str:
-        return f"Layer(table={self.table!r}, events={self._log.location!r}, storage={self._storage.name!r})"
+        return f"Layer(table={self.table_name!r}, events={self._log.location!r}, storage={self._storage.name!r})"
 
     def set(self, events: Iterable[object]) -> list[Event]:
         """Append changes; they are durable, and seen by every read, when this returns.
@@ -190,13 +227,13 @@ class Layer(Scans):
         self._check_open()
         if isinstance(events, str | bytes | dict) or not isinstance(events, Iterable):
             raise InvalidInputError(f"set() takes a list of events, not {type(events).__name__}", operation="set")
-        return self._append("set", partial(self._appender.append, events))
+        return self._written("set", partial(self._appender.append, events))
 
-    def _append(self, operation: str, append: Callable[[], list[Event]]) -> list[Event]:
-        """Append in some way: observers are told, and strategies are asked about the partitions written."""
+    def _written(self, operation: str, write: Callable[[], list[Event]]) -> list[Event]:
+        """Write as an operation, and tell observers and strategies of the events."""
         self._check_open()
         with self._observers.running(operation):
-            appended = append()
+            appended = write()
             if appended:
                 self._observers.appended(appended)
         if appended and self._trigger.asks:
@@ -208,6 +245,29 @@ class Layer(Scans):
                     partial(self._partition_meta, lag=_STRATEGY_LAG),
                 )
         return appended
+
+    def table(self, table: Table) -> CapturedTable:
+        """The source table, to be written together with its events: one transaction has both, or neither is there.
+
+        The events must be in DynamoDB, in the table's region and account.
+
+        Args:
+            table: boto3's own: `boto3.resource("dynamodb").Table("users")`.
+
+        Returns:
+            What has `put_item`, `delete_item`, `update_item` and `batch_writer`, as boto3's `Table`; that one reads.
+
+        Raises:
+            ConfigurationError: It is not the layer's table, its key tells other items apart than the layer does, or no
+                transaction spans it and the event log.
+            SourceError: It is not there, or cannot be described.
+        """
+        self._check_open()
+        with self._observers.running("table"):
+            captured: CapturedTable = need_capturing().CapturedTable(
+                table, self.table_name, self._log, self._reader, self._appender, self._written
+            )
+            return captured
 
     def get(self, partition: str = "", *, at: At | None = None, sorted: bool = True) -> list[Item]:
         """The items of a partition: now, or as they were.
@@ -271,26 +331,109 @@ class Layer(Scans):
             scanning = need("dynalayer.scanning", "scan()", packages=("pyarrow",), install="dynalayer[parquet]")
             yield scanning.Scanner(self._log, self._storage, self._reading.items).scan(partition, columns, filter)
 
-    def history(self, partition: str = "", *, id: str | int | None = None, after: int = 0) -> list[Event]:
-        """The events of a partition that are still kept: all pending ones, and folded ones for their ttl.
+    def history(
+        self, partition: str = "", *, id: str | int | None = None, after: int = 0, through: int | None = None
+    ) -> list[Event]:
+        """The events of a partition that are still kept: all pending ones, and folded ones for their ttl, or for ever.
 
         Args:
             partition: The partition.
             id: Only this item's.
             after: Only those above this version.
+            through: Only those up to this version; left out, all.
 
         Returns:
             Events in order: by version, within a version as they were given.
+
+        Raises:
+            HistoryError: Some were folded without `history="forever"` after others that were folded with it, and have
+                expired: a gap, told with the calls that read what is before and behind it.
+            StorageError: A history segment is missing or corrupt, or the adapter failed.
+            EventLogError: The log failed.
         """
         self._check_open()
         partition = check_partition(partition)
-        if isinstance(after, bool) or not isinstance(after, int):
-            raise InvalidInputError(f"after={quoted(after)} is no version")
+        check_versions(after=after, through=0 if through is None else through)
         identifier = None if id is None else identifier_text(id)
         if id is not None and not identifier:
             raise InvalidInputError(f"id={quoted(id)} is no identifier: text or a whole number, never empty")
         with self._observers.running("history", partition):
-            return self._historian.history(partition, identifier, min(max(after, 0), _MAX_VERSION))
+            return self._historian.history(partition, identifier, min(max(after, 0), _MAX_VERSION), through)
+
+    def follow(
+        self,
+        consumer: str,
+        *,
+        since: datetime | str | None = None,
+        wait: bool = True,
+        poll: float = 1.0,
+        partitions: Iterable[str] | None = None,
+        on_reset: Callable[[str, int], object] | None = None,
+    ) -> Feed:
+        """Every event of every partition, each at least once, a partition's in order; the log keeps how far it came.
+
+        An event counts as handled when the next one is asked for: one that the loop was left at comes again.
+
+        Args:
+            consumer: The name under which the position is kept, up to 255 bytes. Who follows last under a name goes
+                on; who did before is told.
+            since: Where a consumer begins that is new: `"beginning"` (the default: with all that is kept), `"now"`, an
+                aware moment, or the cursor of a sync. One that is not new goes on where it was.
+            wait: Wait for what is still to come; else it ends when all that is there is read.
+            poll: Seconds between two looks for something new.
+            partitions: Only these.
+            on_reset: A function of a partition and a version, called in the partition's order: up to that version its
+                items have changed without events, by a reset, or because events before the beginning have expired.
+                Read it whole, by `get`. Left out, a warning is logged once.
+
+        Returns:
+            An iterator, which has `stop()` and `close()`, and is a context manager.
+
+        Raises:
+            InvalidInputError: An argument is wrong.
+            HistoryError: `since` is no sync's cursor.
+            PositionExpiredError: When iterated: a consumer's next events have expired.
+            ConsumerTakenError: When iterated: another process follows under the name.
+            EventLogError: The log failed.
+        """
+        self._check_open()
+        return self._followers.follow(consumer, since, wait=wait, poll=poll, partitions=partitions, on_reset=on_reset)
+
+    def consumers(self) -> tuple[Consumer, ...]:
+        """Who follows, or has followed, and how many events each is behind."""
+        self._check_open()
+        with self._observers.running("consumers"):
+            return self._followers.consumers()
+
+    def move_consumer(self, name: str, to: datetime | str | int, *, partition: str | None = None) -> None:
+        """Let a consumer go on elsewhere. Who follows under its name is told, and has to follow again.
+
+        Args:
+            name: The consumer.
+            to: `"beginning"`, `"now"`, an aware moment, the cursor of a sync, or a version: it goes on after that.
+            partition: Only this one; left out, all. A version is one partition's.
+
+        Raises:
+            InvalidInputError: There is no such consumer, or `to` is no place.
+            HistoryError: There is no such version or cursor, or what follows the version has expired.
+            ConsumerTakenError: Another began to follow meanwhile; stop it, and do it again.
+            EventLogError: The log failed.
+        """
+        self._check_open()
+        with self._observers.running("move_consumer", partition if isinstance(partition, str) else None):
+            self._followers.move(name, to, partition)
+
+    def forget_consumer(self, name: str) -> None:
+        """Forget a consumer and its positions. Who follows under its name is told.
+
+        Raises:
+            InvalidInputError: There is no such consumer.
+            ConsumerTakenError: Another began to follow meanwhile; stop it, and do it again.
+            EventLogError: The log failed.
+        """
+        self._check_open()
+        with self._observers.running("forget_consumer"):
+            self._followers.forget(name)
 
     @overload
     def meta(self) -> LayerMeta: ...
@@ -353,6 +496,48 @@ class Layer(Scans):
             )
         return self._runs.take_over(partition, partial(self._reader.items_of, partition, items))
 
+    def reset(
+        self,
+        source: SourceOption,
+        partition: str | None = None,
+        *,
+        spool: str | PathLike[str] | None = None,
+        dead_letters: str | PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> ResetResult:
+        """Rebuild partitions from the source: its items, with every event on top that came since the reset began.
+
+        Events that come meanwhile are never lost. A partition that the source no longer has becomes empty. Readers see
+        each partition as it was, or as it is to be. Assumed: the application writes the source first, then the event.
+
+        Args:
+            source: A boto3 `Table` of the layer's table, which is scanned by several threads; an iterable of items; or
+                a function that returns one. It is read from when the newest version of each partition was noted: what
+                was read before, as a list, must hold what every event told.
+            partition: Only this one: items of others are left out, and no other is touched.
+            spool: A file that outlives the process: after a crash the same call goes on where it broke off, within a
+                day. It is removed when all is done. Left out, what does not fit into memory is on disk meanwhile.
+            dead_letters: A file to which items are added that cannot be taken; left out, the first ends the reset
+                before anything is changed.
+            progress: Called with a `ResetProgress` after each page that was read and each partition committed; what it
+                raises ends the reset.
+
+        Returns:
+            `count` items taken; `locked` if another reset is at work, or a sync was on partitions that it names.
+
+        Raises:
+            InvalidInputError: The source is none, an item cannot be taken, or two are one; nothing was changed.
+            ConfigurationError: The source is another table, or is keyed otherwise.
+            SourceError: The source failed, or is not there.
+            SpoolError: What was read could not be kept.
+            ConflictError: Another reset took over since the lease had run out; or a partition took too long.
+            StorageError: The adapter failed; partitions are what they were, or reset.
+            EventLogError: The log failed; likewise.
+        """
+        self._check_open()
+        partition = None if partition is None else check_partition(partition)
+        return self._runs.reset(self._resets, source, partition, ResetOptions(spool, dead_letters, progress))
+
     def partitions(self) -> list[str]:
         """Every partition that has ever had an event, sorted."""
         self._check_open()
@@ -374,16 +559,21 @@ class Layer(Scans):
         with self._observers.running("vacuum", partition):
             return self._vacuum.run(partition, dry_run=dry_run)
 
-    def verify(self, partition: str | None = None) -> VerifyResult:
+    def verify(self, partition: str | None = None, *, against: SourceOption | None = None) -> VerifyResult:
         """Read and check every segment and record that is kept; changes nothing.
 
         Args:
             partition: Only this one; left out, all.
+            against: A source as `reset` takes it, with which all items are compared then, pending events included.
+
+        Raises:
+            LayerError: The source is none, or failed, as in `reset`; what is wrong with the layer is in the result.
         """
         self._check_open()
         partition = None if partition is None else check_partition(partition)
         with self._observers.running("verify", partition):
-            return self._verifier.run(partition)
+            result = self._verifier.run(partition)
+            return result if against is None else replace(result, against=self._comparer.run(against, partition))
 
     def explain(self, partition: str = "", *, prices: Prices | None = None) -> Explanation:
         """What a read, an append and a sync of a partition request and cost, beside a plain Query of its items.
@@ -408,11 +598,12 @@ class Layer(Scans):
         """What this object has requested so far, by operation: `"set"`, `"get"`, `"sync"`, `"strategy"` and so on.
 
         Requests and units are as the service told them, of the event log if it is paid by request; and calls of the
-        storage adapter's hooks as requests to its store.
+        storage adapter's hooks as requests to its store; and of the source table, by `reset` and `verify`.
         """
         sums = dict(self._log.usage())
-        for name, usage in self._storage.counter.sums().items():
-            sums[name] = sums.get(name, Usage()) + usage
+        for counter in (self._storage.counter, self._sources):
+            for name, usage in counter.sums().items():
+                sums[name] = sums.get(name, Usage()) + usage
         return sums
 
     def close(self) -> None:
@@ -422,6 +613,7 @@ class Layer(Scans):
         """
         if not self._closed:
             with self._observers.running("close"):
+                self._followers.close()
                 self._trigger.close()
                 self._observers.closed()
                 self._closed = True
@@ -436,7 +628,7 @@ class Layer(Scans):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ClosedError(f"the layer of table {self.table!r} was closed")
+            raise ClosedError(f"the layer of table {self.table_name!r} was closed")
 
     def _layer_meta(self, *, lag: float = 0) -> LayerMeta:
         state = self._log.layer_state(lag=lag)

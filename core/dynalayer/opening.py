@@ -28,6 +28,7 @@ __all__ = [
     "StorageOption",
     "check_event_log",
     "names_event_log",
+    "need_capturing",
     "need_dynamodb",
     "open_adapter",
     "open_event_log",
@@ -85,6 +86,15 @@ def need_dynamodb() -> ModuleType:
         packages=("boto3", "botocore"),
         install="dynalayer[dynamodb]",
     )
+
+
+def need_capturing() -> ModuleType:
+    """The module of capture, likewise.
+
+    Raises:
+        ConfigurationError: boto3 is not installed.
+    """
+    return need("dynalayer.capturing", "layer.table()", packages=("boto3", "botocore"), install="dynalayer[dynamodb]")
 
 
 _EVENT_LOGS = {"dynamodb": _dynamodb, "memory": _memory, "sqlite": _sqlite}

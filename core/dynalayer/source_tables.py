@@ -13,13 +13,15 @@ in `sources`).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
 import boto3
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
 from botocore.exceptions import BotoCoreError
 
 from dynalayer.counting import UsageCounter
@@ -34,6 +36,7 @@ __all__ = ["Keys", "SourceTable", "TablePage", "open_table", "plain", "typed"]
 
 _OPTIONS = frozenset({"region", "endpoint_url"})
 _NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
+_KEY_TYPES: Mapping[str, tuple[type, ...]] = {"S": (str,), "N": (int, Decimal), "B": (bytes, Binary)}
 _serializer, _deserializer = TypeSerializer(), TypeDeserializer()
 
 
@@ -112,8 +115,15 @@ class Keys:
         return (self.hash,) if self.range is None else (self.hash, self.range)
 
     def of(self, item: Mapping[str, Any]) -> dict[str, Any] | None:
-        """An item's key; None where it lacks a part of it."""
-        return {name: item[name] for name in self.names} if all(name in item for name in self.names) else None
+        """An item's key; None where it lacks a part of it, or has another type there than the table takes."""
+        key = {name: item.get(name) for name in self.names}
+        return key if all(_is_key(value, self.types[name]) for name, value in key.items()) else None
+
+
+def _is_key(value: Any, kind: str) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, _KEY_TYPES[kind]) and (kind == "N" or bool(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +216,17 @@ class SourceTable:
         found = self._call("get_item", Key=dict(key), ConsistentRead=True).get("Item")
         return None if found is None else copy_item(found)
 
+    def get_many(self, keys: Sequence[Mapping[str, Any]]) -> list[Item | None]:
+        """The items under keys, each read strongly, in the order of the keys; None where there is none."""
+        different = list({self._told(key): dict(key) for key in keys}.values())
+        with self._reported():
+            found = {self._told(item): copy_item(item) for item in self._connection.batch_get(different)}
+        return [found.get(self._told(key)) for key in keys]
+
+    def _told(self, item: Mapping[str, Any]) -> tuple[Any, ...]:
+        """An item's key as what can be compared: numbers by their value, bytes as bytes."""
+        return tuple(copy_item({name: item[name] for name in self.keys.names}).values())
+
     def query(self, value: Any, position: Mapping[str, Any] | None = None) -> Iterator[TablePage]:
         """The items under a value of the partition key, read strongly, page after page.
 
@@ -241,12 +262,17 @@ class SourceTable:
                 return
 
     def _call(self, action: str, **arguments: Any) -> dict[str, Any]:
-        try:
+        with self._reported():
             return self._connection.call(action, **arguments)
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
         except FailedCallError as error:
             message = error.message
             if error.code == "ResourceNotFoundException":
                 message = f"there is no table {self.name!r} where the source was looked for ({self.url})"
             raise SourceError(f"the source: {message}", retryable=error.retryable) from error
         except TakenError as error:  # nothing here has a condition
-            raise SourceError(f"the source: {self.location} refused {action}: {error}") from error
+            raise SourceError(f"the source: {self.location} refused a request: {error}") from error

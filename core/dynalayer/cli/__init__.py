@@ -12,9 +12,11 @@ from dynalayer.cli.conformance import conformance
 from dynalayer.cli.demo import demo
 from dynalayer.cli.doctor import doctor
 from dynalayer.cli.exporting import export
+from dynalayer.cli.following import consumers, follow
 from dynalayer.cli.installed import plugins
 from dynalayer.cli.looking import explain, get, history, status
 from dynalayer.cli.new_adapter import new_adapter
+from dynalayer.cli.resetting import reset
 from dynalayer.cli.streaming import follow_stream
 from dynalayer.cli.taking import import_events
 from dynalayer.cli.taking_over import import_snapshot
@@ -41,9 +43,12 @@ for command in (
     import_events,
     import_snapshot,
     follow_stream,
+    reset,
     get,
     history,
     export,
+    follow,
+    consumers,
     sync,
     status,
     explain,

@@ -37,10 +37,14 @@ from dynalayer.eventlog.base import (
     Unmarked,
 )
 from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove
+from dynalayer.eventlog.watching import Reached, Watch
 from dynalayer.hookspecs import Adapter
 from dynalayer.wrapping import WrappedAdapter
 
 __all__ = [
+    "FOLLOW_POINTS",
+    "HISTORY_POINTS",
+    "RESET_POINTS",
     "SET_POINTS",
     "SYNC_POINTS",
     "TAKEOVER_POINTS",
@@ -79,6 +83,9 @@ SYNC_POINTS = _around(
 )
 """Every crash point of a `sync()`, compaction included, about in the order in which they are first reached."""
 
+HISTORY_POINTS = _around("old_segments", "forget_old_segments")
+"""Every crash point that a `sync()` with `history="forever"` has besides `SYNC_POINTS`."""
+
 VACUUM_POINTS = _around(
     "partitions", "layer_list", "head", "move_head", "old_segments", "layer_discard", "forget_old_segments"
 )
@@ -100,6 +107,30 @@ TAKEOVER_POINTS = _around(
 )
 """Every crash point of an `import_snapshot()`, about in the order in which they are first reached."""
 
+RESET_POINTS = _around(
+    "checkpoint",
+    "move_checkpoint",
+    "partitions",
+    "pending",
+    "partition_state",
+    "head",
+    "lease",
+    "append",
+    "read",
+    "last_cursor",
+    "layer_setter",
+    "move_head",
+    "release",
+    "unmarked",
+    "mark",
+    "expire",
+)
+"""Every crash point of a `reset()`, about in the order in which they are first reached."""
+FOLLOW_POINTS = _around(
+    "checkpoint", "move_checkpoint", "checkpoints", "survey", "head", "read", "watch", "look", "partition_state"
+)
+"""Every crash point of a `follow()` that makes its consumer, about in the order in which they are first reached."""
+
 _HOOKS = (
     "layer_setter",
     "layer_getter",
@@ -109,7 +140,7 @@ _HOOKS = (
     "layer_columns",
     "layer_publish",
 )
-_POINTS = frozenset(_around(*EventLog.__abstractmethods__ - {"origin", "close"}, "tail", *_HOOKS))
+_POINTS = frozenset(_around(*EventLog.__abstractmethods__ - {"origin", "close"}, "tail", "watch", "look", *_HOOKS))
 
 
 class Crashed(BaseException):
@@ -262,6 +293,14 @@ class WrappedLog(EventLog):
         """See `EventLog`."""
         return self.through("partitions", self._log.partitions)
 
+    def survey(self) -> Mapping[str, Reached]:
+        """See `EventLog`."""
+        return self.through("survey", self._log.survey)
+
+    def watch(self) -> Watch:
+        """See `EventLog`; its looks go by the name `look`."""
+        return _WrappedWatch(self, self.through("watch", self._log.watch))
+
     def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
         """See `EventLog`."""
         return self.through("lease", self._log.lease, partition, owner, now, until)
@@ -321,6 +360,15 @@ class WrappedLog(EventLog):
     def close(self) -> None:
         """See `EventLog`. Never through `through`: what is held is given back whatever happened."""
         self._log.close()
+
+
+class _WrappedWatch(Watch):
+    def __init__(self, log: WrappedLog, watch: Watch) -> None:
+        self._log = log
+        self._watch = watch
+
+    def look(self) -> Mapping[str, Reached]:
+        return self._log.through("look", self._watch.look)
 
 
 class CrashPoints(WrappedLog):

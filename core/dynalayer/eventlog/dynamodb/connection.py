@@ -231,6 +231,10 @@ class Connection:
         """What the service says of the table."""
         return dict(self.call("describe_table")["Table"])
 
+    def described(self, table: str) -> dict[str, Any]:
+        """What the service says of another table."""
+        return dict(self.call("describe_table", TableName=table)["Table"])
+
     def ttl_attribute(self) -> str | None:
         """The attribute by which rows expire; None where TTL is off."""
         told = self.call("describe_time_to_live")["TimeToLiveDescription"]

@@ -35,6 +35,7 @@ from dynalayer.eventlog.dynamodb.checkpoints import Checkpoints
 from dynalayer.eventlog.dynamodb.connection import Connection
 from dynalayer.eventlog.dynamodb.counts import Counts
 from dynalayer.eventlog.dynamodb.estimates import estimate
+from dynalayer.eventlog.dynamodb.failures import FailedCallError
 from dynalayer.eventlog.dynamodb.index import Index
 from dynalayer.eventlog.dynamodb.layers import opened_layer
 from dynalayer.eventlog.dynamodb.leases import Leases
@@ -46,6 +47,8 @@ from dynalayer.eventlog.dynamodb.shards import Shards
 from dynalayer.eventlog.dynamodb.slots import NotAppendedError, Slots
 from dynalayer.eventlog.dynamodb.table import check_table
 from dynalayer.eventlog.dynamodb.together import Action, Refusal, Together
+from dynalayer.eventlog.dynamodb.watching import IndexWatch
+from dynalayer.eventlog.watching import Reached, Watch
 from dynalayer.events import check_table as check_table_name
 from dynalayer.side_by_side import side_by_side
 
@@ -118,6 +121,11 @@ class DynamoDBEventLog(EventLog):
 
     def __repr__(self) -> str:
         return f"DynamoDBEventLog({self._connection.name!r}, table={self.table!r})"
+
+    @property
+    def url(self) -> str:
+        """The table with the region and the endpoint that are asked."""
+        return self._connection.url
 
     @property
     def origin(self) -> str:
@@ -199,7 +207,7 @@ class DynamoDBEventLog(EventLog):
 
         Raises:
             AppendError: It failed; says what is certain.
-            InvalidInputError: It is more than one transaction takes.
+            TooMuchError: It is more than one transaction takes; nothing was sent.
         """
         if not drafts:
             raise InvalidInputError("there is no record to append")
@@ -210,6 +218,29 @@ class DynamoDBEventLog(EventLog):
             for draft, place in zip(drafts, result, strict=True):
                 self._counts.appended(draft, place)
         return result
+
+    def row_beside(self, table: str, key: Row) -> Row | None:
+        """The item of another table under a key, read strongly; None where there is none."""
+        return self._connection.get(key, TableName=table)
+
+    def write_beside(self, action: Action) -> None:
+        """Make a write to another table by itself, which may run twice; one whose condition does not hold is raised.
+
+        Raises:
+            TakenError: Its condition did not hold.
+            FailedCallError: It failed.
+        """
+        ((kind, arguments),) = action.items()
+        self._connection.call(f"{kind.lower()}_item", **arguments)
+
+    def described_beside(self, table: str) -> Mapping[str, Any] | None:
+        """What the service says of another table where this log's is; None where there is none of that name."""
+        try:
+            return self._connection.described(table)
+        except FailedCallError as error:
+            if error.code == "ResourceNotFoundException":
+                return None
+            raise
 
     def read(self, partition: str, after: int, *, max_bytes: int | None = None) -> Run:
         """See `EventLog`; one strong query in pages, or, where `max_bytes` cuts it short, the head after it."""
@@ -309,6 +340,26 @@ class DynamoDBEventLog(EventLog):
     def _folded(self) -> set[str]:
         heads = self._index.heads()
         return heads | self._counts.own_folded(heads)
+
+    def survey(self) -> Mapping[str, Reached]:
+        """See `EventLog`; the heads are read in batches, after the index has shown what is pending."""
+        with self._undamaged():
+            self._shards.look()
+            versions = self._index.versions(rows.pending_cursors(self._shards.noted)) | self._counts.own_versions()
+            found = {partition: Reached(version) for partition, version in versions.items()}
+            for row in self._connection.batch_get(
+                [self._head_key(each) for each in sorted(self._folded() | set(found))]
+            ):
+                partition = rows.partition_of(rows.text(row, "pk"))
+                head = rows.head_of(row)
+                version = max(head.version, versions.get(partition, 0))
+                if version:  # else it is the head of a lease alone
+                    found[partition] = Reached(version, head.reset)
+        return found
+
+    def watch(self) -> Watch:
+        """See `EventLog`; late where the index is, and where a sync goes on for minutes."""
+        return IndexWatch(self._connection, self.table, self._index, self._shards, self._counts, self.last_cursor)
 
     # Leases
 
