@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +327,32 @@ def test_iterators_that_never_work_end_it() -> None:
     fake.expire = 1.0
     with pytest.raises(SourceError, match="had run out before it was used"):
         took(fake, layer)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_who_follows_first_and_resets_then_misses_nothing_of_a_table_that_had_items(seed: int, tmp_path: Path) -> None:
+    fake, rng, log = Fake(seed=seed), random.Random(seed), MemoryEventLog("users")
+    change(fake, rng, 30)
+    fake.created -= timedelta(days=3)
+    for record in fake.records:  # long forgotten
+        record["dynamodb"]["ApproximateCreationDateTime"] = fake.created
+    fake.created = datetime.now(UTC)
+    layer = layer_on(log, getter=None, setter=None, storage=f"local://{tmp_path}")
+    took(fake, layer, start="latest")
+
+    def scanned() -> Iterator[Any]:
+        """As a scan reads: each item at a moment of its own, while others write, and a follower takes."""
+        for key in sorted(fake.items):
+            change(fake, rng, 2)
+            if rng.random() < 0.2:
+                took(fake, layer_on(log, getter=None, setter=None, storage=f"local://{tmp_path}"))
+            if key in fake.items:
+                yield dict(fake.items[key])
+
+    layer.reset(scanned)
+    change(fake, rng, 10)
+    took(fake, layer)
+    assert layers_items(layer) == table_of(fake)
 
 
 # Gaps
