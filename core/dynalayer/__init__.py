@@ -1,5 +1,6 @@
 """dynalayer: a change log and snapshots over a table: cheap to read whole, no change lost, history told."""
 
+import importlib
 import typing
 
 from dynalayer.costs import Cost, Prices, Request, Usage
@@ -50,12 +51,14 @@ from dynalayer.verifying import Finding, VerifyResult
 from dynalayer.wrapping import WrappedAdapter
 
 if typing.TYPE_CHECKING:
+    from dynalayer.aio import AsyncLayer
     from dynalayer.eventlog.dynamodb import DynamoDBEventLog, TableMade, create_table
 
 __all__ = [
     "URL",
     "Adapter",
     "AppendError",
+    "AsyncLayer",
     "Capabilities",
     "ClosedError",
     "ConfigurationError",
@@ -122,6 +125,8 @@ _OF_DYNAMODB = frozenset({"DynamoDBEventLog", "TableMade", "create_table"})
 
 
 def __getattr__(name: str) -> object:
+    if name == "AsyncLayer":  # anyio takes a while too, and only who runs an event loop needs it
+        return importlib.import_module("dynalayer.aio").AsyncLayer
     if name not in _OF_DYNAMODB:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(_need_dynamodb(), name)

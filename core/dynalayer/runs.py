@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from dynalayer.bulk import paused_collector
 from dynalayer.eventlog.base import EventLog
+from dynalayer.leaving import LeftError
 from dynalayer.observing import Observers
 from dynalayer.resetting import Resetter
 from dynalayer.running import Running
@@ -65,7 +66,9 @@ class SyncRuns:
                 )
             try:
                 self._run(partition)
-            except Exception as error:  # noqa: BLE001 -- the next sync does what this one did not
+            except LeftError:
+                return taken  # the next sync does the rest
+            except Exception as error:  # noqa: BLE001 -- likewise
                 self._observers.failed("sync", error)
             return taken
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dynalayer.clock import Clock
 from dynalayer.errors import LayerError, SegmentMissingError
 from dynalayer.eventlog.base import EventLog, Head, Record, Run, SegmentRef
+from dynalayer.leaving import go_on
 from dynalayer.snapshots import changes_of
 from dynalayer.storage import Storage
 
@@ -91,6 +92,7 @@ class Verifier:
         """All kept records, in pages."""
         after = 0
         while True:
+            go_on()
             run = self._log.read(partition, after, max_bytes=_PAGE_BYTES)
             yield run
             if run.complete or not run.records:
@@ -105,6 +107,7 @@ class Verifier:
 
     def _check_segments(self, partition: str, named: tuple[SegmentRef, ...]) -> Iterator[Finding]:
         for segment in named:
+            go_on()
             try:
                 self._storage.get(partition, segment, table=self._log.table)
                 if self._storage.capabilities.columns:
