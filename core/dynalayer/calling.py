@@ -66,6 +66,7 @@ class Calls:
             work: Was started.
             leave: Whether it may be left behind.
         """
+        asked = _asked()
         try:
             await wait(work)
         except BaseException as broken:
@@ -74,12 +75,13 @@ class Calls:
             work.left = True
             if leave or not isinstance(broken, anyio.get_cancelled_exc_class()):
                 raise
-            # A cancelled scope goes on asking by itself; what is not of any scope is asked for once.
-            once = anyio.current_effective_deadline() > -math.inf
-            once = await _ended(work) or (once and not isinstance(work.error, LeftError))
-            if once:
-                _cancel_again(broken)
-            if isinstance(work.error, LeftError):
+            # A cancelled scope goes on asking by itself; what is of no scope is asked for once.
+            of_no_scope = anyio.current_effective_deadline() > -math.inf
+            again = await _ended(work)
+            ended_early = isinstance(work.error, LeftError)
+            if again or (of_no_scope and not ended_early):
+                _cancel_again(broken, asked)
+            if ended_early:
                 raise
         return work.result()
 
@@ -123,19 +125,35 @@ async def _ended(work: Work[Any]) -> bool:
     return cancelled
 
 
-def _cancel_again(broken: BaseException) -> None:
+def _task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # under trio
+        return None
+
+
+def _asked() -> int:
+    """How often this task was asked to end, and is yet to."""
+    task = _task()
+    return 0 if task is None else task.cancelling()
+
+
+def _cancel_again(broken: BaseException, asked: int) -> None:
     """Let a native cancellation that was held up meet the next wait of this task.
 
     Not by cancelling now: a task that is being cancelled when it returns counts as cancelled, and its answer is lost.
+
+    Args:
+        broken: What it came as.
+        asked: How often the task was asked to end before.
     """
-    task = asyncio.current_task()
+    task = _task()
     if task is None:
         return
-    asked = task.cancelling()
 
     def cancel() -> None:
         # Whoever asked may have taken it back meanwhile, as `asyncio.timeout` does at its end.
-        if not task.done() and task.cancelling() >= asked:
+        if not task.done() and task.cancelling() > asked:
             task.uncancel()
             task.cancel(*broken.args[:1])
 
