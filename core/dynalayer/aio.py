@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from functools import partial
 from os import PathLike
 from types import TracebackType
@@ -19,9 +19,10 @@ from dynalayer.costs import Prices, Usage
 from dynalayer.errors import ClosedError, ConfigurationError
 from dynalayer.events import Event
 from dynalayer.explaining import Explanation
-from dynalayer.forking import Lock, renew_in_child
+from dynalayer.forking import Lock
 from dynalayer.layer import Layer
 from dynalayer.leaving import LeftError, until_left
+from dynalayer.once import Once
 from dynalayer.quoting import quoted
 from dynalayer.states import ImportResult, LayerMeta, PartitionMeta, SyncResult
 from dynalayer.vacuuming import VacuumResult
@@ -85,29 +86,18 @@ class AsyncLayer:
     def _begin(self, make: Callable[[], Layer], told: str, threads: object) -> None:
         if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS:
             raise ConfigurationError(f"threads={quoted(threads)} is no whole number from 1 to {_MOST_THREADS}")
-        self._open = make
+        self._layer = Once(make)
         self._told = told
         self._lock = Lock()
-        self._opening: Future[Layer] | None = None
         self._closing: Work[None] | None = None
+        self._closer = 0  # the process that closes it
         self._workers = Workers(threads)
         self._calls = Calls(self._workers, self._closed)
         self._scans: weakref.WeakSet[RecordBatches] = weakref.WeakSet()
-        renew_in_child(self)
-
-    def renew(self) -> None:
-        """In a forked child: what the parent was about to open or close, this one has yet to."""
-        if self._opening is not None and not self._opening.done():
-            self._opening = None
-        if self._closing is not None and not self._closing.done:
-            self._closing = None
-            self._workers.open()
 
     def __repr__(self) -> str:
-        opening = self._opening
-        if opening is None or not opening.done() or opening.exception() is not None:
-            return f"<AsyncLayer {self._told}, not open>"
-        return f"Async{opening.result()!r}"
+        layer = self._layer.made
+        return f"<AsyncLayer {self._told}, not open>" if layer is None else f"Async{layer!r}"
 
     async def __aenter__(self) -> Self:
         try:
@@ -221,33 +211,19 @@ class AsyncLayer:
 
     async def _make_call(self, call: Callable[[Layer], T], *, leave: bool) -> T:
         def made(work: Work[T]) -> T:
-            layer = self._opened()
+            layer = self._layer.get()
             if not work.begin():
                 raise LeftError  # while the layer was being opened: nothing has happened
             return call(layer)
 
         return await self._calls.answer(self._calls.start(Work(made)), leave=leave)
 
-    def _opened(self) -> Layer:
-        """The layer; of those who come first one opens it, and what it fails with is the answer of all of them."""
-        with self._lock:
-            opening, mine = self._opening, self._opening is None
-            if opening is None:
-                opening = self._opening = Future()
-        if mine:
-            try:
-                opening.set_result(self._open())
-            except BaseException as error:  # noqa: BLE001 -- raised below
-                self._opening = None  # the next call tries again
-                opening.set_exception(error)
-        return opening.result()
-
     def _closed(self) -> ClosedError:
         return ClosedError(f"the layer {self._told} was closed")
 
     def _start_closing(self) -> Work[None]:
         with self._lock:
-            if self._closing is None:
+            if self._closing is None or not (self._closing.done or self._closer == os.getpid()):
                 closing: Work[None] = Work(self._close, kept=True)
                 self._workers.close()
                 try:
@@ -256,7 +232,7 @@ class AsyncLayer:
                 except BaseException:
                     self._workers.open()
                     raise
-                self._closing = closing
+                self._closing, self._closer = closing, os.getpid()
             return self._closing
 
     def _close(self, _: Work[None]) -> None:
@@ -269,8 +245,9 @@ class AsyncLayer:
                 scan.close()
         finally:
             self._workers.end()
-            if self._opening is not None:
-                self._opening.result().close()
+            layer = self._layer.made
+            if layer is not None:
+                layer.close()
 
 
 class RecordBatches(Steps["RecordBatch"]):

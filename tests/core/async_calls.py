@@ -89,10 +89,13 @@ async def some_turns() -> None:
 def layer_over(log: EventLog | None = None, **options: Any) -> AsyncLayer:
     return AsyncLayer(
         table="users",
-        get_item_unique_identifier="id",
-        get_item_partition=lambda item: item.get("p", ""),
         events=MemoryEventLog("users") if log is None else log,
-        **{"storage": Shelf(Board(), "users"), **options},
+        **{
+            "get_item_unique_identifier": "id",
+            "get_item_partition": lambda item: item.get("p", ""),
+            "storage": Shelf(Board(), "users"),
+            **options,
+        },
     )
 
 
