@@ -128,10 +128,7 @@ class AsyncLayer:
         filter: object = None,
     ) -> RecordBatches:
         """As `Layer.scan`, but an asynchronous iterator: `async for batch in await layer.scan("eu")`."""
-        reader = await self._read(Layer.scan, partition, columns=columns, filter=filter)
-        scan = RecordBatches(self._calls, reader)
-        self._scans.add(scan)
-        return scan
+        return await self._read(self._scan, partition, columns, filter)
 
     async def to_arrow(
         self, partition: str = "", *, columns: Sequence[str] | None = None, filter: object = None
@@ -203,6 +200,13 @@ class AsyncLayer:
         """As `close`, under the name that `contextlib.aclosing` knows."""
         await self.close()
 
+    def _scan(self, layer: Layer, partition: str, columns: Sequence[str] | None, filter: object) -> RecordBatches:
+        # In the thread: once it is open it is known to `close`, and nothing but itself holds what it reads from.
+        scan = RecordBatches(self._calls, layer.scan(partition, columns=columns, filter=filter))
+        with self._lock:
+            self._scans.add(scan)
+        return scan
+
     async def _read(self, call: Callable[Concatenate[Layer, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._make_call(lambda layer: call(layer, *args, **kwargs), leave=True)
 
@@ -236,18 +240,21 @@ class AsyncLayer:
             return self._closing
 
     def _close(self, _: Work[None]) -> None:
-        scans = tuple(self._scans)
-        for scan in scans:
+        for scan in self._open_scans():
             scan.end()
         self._workers.wait()
         try:
-            for scan in scans:
+            for scan in self._open_scans():
                 scan.close()
         finally:
             self._workers.end()
             layer = self._layer.made
             if layer is not None:
                 layer.close()
+
+    def _open_scans(self) -> tuple[RecordBatches, ...]:
+        with self._lock:
+            return tuple(self._scans)
 
 
 class RecordBatches(Steps["RecordBatch"]):

@@ -73,7 +73,8 @@ class Calls:
             if self.drop(work):
                 raise
             work.left = True
-            if leave or not isinstance(broken, anyio.get_cancelled_exc_class()):
+            # Without an event loop, where a coroutine is closed, nobody can tell what a cancellation is; nor wait.
+            if leave or isinstance(broken, GeneratorExit) or not isinstance(broken, anyio.get_cancelled_exc_class()):
                 raise
             # A cancelled scope goes on asking by itself; what is of no scope is asked for once.
             of_no_scope = anyio.current_effective_deadline() > -math.inf

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Generic, TypeVar
 
 from dynalayer.forking import Lock, renew_in_child
@@ -11,6 +13,29 @@ from dynalayer.forking import Lock, renew_in_child
 __all__ = ["Once"]
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class _Making(Generic[T]):
+    """One try: what came of it, once it is done."""
+
+    done: threading.Event = field(default_factory=threading.Event)
+    answer: list[T] = field(default_factory=list)
+    error: BaseException | None = None
+    trace: TracebackType | None = None
+
+    def make(self, make: Callable[[], T]) -> None:
+        try:
+            self.answer.append(make())
+        except BaseException as error:  # noqa: BLE001 -- raised where it is waited for
+            self.error, self.trace = error, error.__traceback__
+
+    def result(self) -> T:
+        self.done.wait()
+        if self.error is not None:
+            # By the trace of the making alone: each who raises it would add its own to those of the others.
+            raise self.error.with_traceback(self.trace)
+        return self.answer[0]
 
 
 class Once(Generic[T]):
@@ -25,19 +50,19 @@ class Once(Generic[T]):
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
         self._lock = Lock()
-        self._made: Future[T] | None = None
+        self._making: _Making[T] | None = None
         renew_in_child(self)
 
     def renew(self) -> None:
         """Forget what another thread of the parent was making."""
-        if self._made is not None and not self._made.done():
-            self._made = None
+        if self.made is None:
+            self._making = None
 
     @property
     def made(self) -> T | None:
         """It, if it is there."""
-        made = self._made
-        return made.result() if made is not None and made.done() and made.exception() is None else None
+        making = self._making
+        return making.answer[0] if making is not None and making.answer else None
 
     def get(self) -> T:
         """It, made if need be.
@@ -46,13 +71,12 @@ class Once(Generic[T]):
             BaseException: What the making raised.
         """
         with self._lock:
-            made, mine = self._made, self._made is None
-            if made is None:
-                made = self._made = Future()
+            making, mine = self._making, self._making is None
+            if making is None:
+                making = self._making = _Making()
         if mine:
-            try:
-                made.set_result(self._make())
-            except BaseException as error:  # noqa: BLE001 -- raised below, here and where others wait
-                self._made = None
-                made.set_exception(error)
-        return made.result()
+            making.make(self._make)
+            if making.error is not None:
+                self._making = None
+            making.done.set()
+        return making.result()

@@ -176,8 +176,8 @@ async def test_an_opening_that_fails_is_told_to_all_who_wait_for_it_and_tried_ag
         for call in calls:
             tasks.start_soon(call.run)
         await gate.reached()
-        making: Any = layer._layer._made
-        await until(lambda: len(making._condition._waiters) == 2)
+        making: Any = layer._layer._making
+        await until(lambda: len(making.done._cond._waiters) == 2)
         gate.open.set()
     assert [call.seen for call in calls] == [["LayoutError"]] * 3
     assert repr(layer) == "<AsyncLayer of table 'users', not open>"
