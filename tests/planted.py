@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dynalayer import asof, compaction, current, moving, resetting, segments, snapshots, syncing, vacuuming
+from dynalayer import asof, compaction, current, keeping, moving, resetting, segments, snapshots, syncing, vacuuming
 from dynalayer.clock import to_iso
 from dynalayer.errors import EventLogError
 from dynalayer.eventlog.base import Head, HeadMove, Mark, Record, Run, SegmentRef
@@ -123,9 +123,62 @@ def a_vacuum_lists_after_it_has_raised_the_revision(patch: pytest.MonkeyPatch) -
 
 
 def a_vacuum_discards_what_history_names(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(compaction, "retire", lambda replaced, now, retention: ())
-    patch.setattr(syncing, "retire", lambda replaced, now, retention: ())
-    patch.setattr(resetting, "retire", lambda replaced, now, retention: ())
+    patch.setattr(keeping, "retire", lambda replaced, now, retention: ())
+
+
+def what_a_sync_folds_is_not_listed_as_history(patch: pytest.MonkeyPatch) -> None:
+    recorded = keeping.HistoryKeeper.recorded
+
+    def unlisted(self: Any, partition: str, head: Head, *rest: Any, committed: int = 0) -> Any:
+        named = recorded(self, partition, head, *rest, committed=committed)
+        return named if committed else ()
+
+    patch.setattr(keeping.HistoryKeeper, "recorded", unlisted)
+
+
+def what_a_takeover_folds_is_not_listed_as_history(patch: pytest.MonkeyPatch) -> None:
+    recorded = keeping.HistoryKeeper.recorded
+
+    def unlisted(self: Any, partition: str, head: Head, *rest: Any, committed: int = 0) -> Any:
+        named = recorded(self, partition, head, *rest, committed=committed)
+        return () if committed else named
+
+    patch.setattr(keeping.HistoryKeeper, "recorded", unlisted)
+
+
+def history_is_listed_after_the_head_has_moved(patch: pytest.MonkeyPatch) -> None:
+    """Within the floor: records are marked between, and may expire before it is."""
+    recorded = keeping.HistoryKeeper.recorded
+    waiting: dict[str, Any] = {}
+
+    def later(self: Any, partition: str, head: Head, *rest: Any, committed: int = 0) -> Any:
+        given = (partition, head, *rest)
+        listed = waiting.pop(partition, ())
+        waiting[partition] = recorded(self, *given, committed=committed)
+        return listed
+
+    patch.setattr(keeping.HistoryKeeper, "recorded", later)
+
+
+def a_merge_names_what_a_vacuum_may_have_discarded(patch: pytest.MonkeyPatch) -> None:
+    def listing(self: Any, partition: str, _head: Head, listed: Any) -> Head | None:
+        for _ in range(9):
+            now: Head = self._log.head(partition)
+            moved = replace(now, revision=now.revision + 1)
+            if self._log.move_head(partition, HeadMove(now.revision, moved, (listed,))):
+                return moved
+        return None
+
+    patch.setattr(keeping.HistoryKeeper, "_list", listing)
+
+
+def a_base_that_a_reset_made_is_kept_no_longer_than_others(patch: pytest.MonkeyPatch) -> None:
+    wanted = keeping._wanted
+    patch.setattr(
+        keeping,
+        "_wanted",
+        lambda replaced, listed, head, apart: wanted(replaced, listed, replace(head, reset=0), apart),
+    )
 
 
 def a_takeover_forgets_what_was_appended_meanwhile(patch: pytest.MonkeyPatch) -> None:
@@ -155,7 +208,8 @@ def an_as_of_read_ignores_gaps(patch: pytest.MonkeyPatch) -> None:
     def way(self: Any, partition: str, past: Any, gone: frozenset[str], version: int) -> Any:
         path = asof._path((named for named in past.segments if named.ref not in gone), version)
         reached = path[-1].to_version if path else 0
-        return path, [record for record in self._records(partition, reached) if record.version <= version]
+        runs = self._runs(partition, past, reached)
+        return path, [record for run in runs for record in run.records if record.version <= version]
 
     patch.setattr(asof.Historian, "_way", way)
 

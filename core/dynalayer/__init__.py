@@ -3,12 +3,15 @@
 import importlib
 import typing
 
+from dynalayer.comparing import Comparison, Difference
 from dynalayer.costs import Cost, Prices, Request, Usage
 from dynalayer.counting import current_operation
 from dynalayer.durable import DurableFiles, file_failure
 from dynalayer.errors import (
     AppendError,
+    BatchError,
     ClosedError,
+    ConditionFailedError,
     ConfigurationError,
     ConflictError,
     EventLogError,
@@ -23,7 +26,11 @@ from dynalayer.errors import (
     PluginNotFoundError,
     SegmentCorruptError,
     SegmentMissingError,
+    SourceError,
+    SpoolError,
     StorageError,
+    TransactionError,
+    TransactionReason,
 )
 from dynalayer.eventlog.base import EventLog
 from dynalayer.eventlog.memory import MemoryEventLog
@@ -34,6 +41,7 @@ from dynalayer.facts import ErrorFacts
 from dynalayer.hookspecs import Adapter, Capabilities, Job, Wrapper, hookimpl
 from dynalayer.layer import Layer
 from dynalayer.names import safe_name
+from dynalayer.opening import need_capturing as _need_capturing
 from dynalayer.opening import need_dynamodb as _need_dynamodb
 from dynalayer.opening import open_adapter
 from dynalayer.options import load_strategy
@@ -43,7 +51,15 @@ from dynalayer.plugins import load_plugin
 from dynalayer.s3 import s3_refusal
 from dynalayer.s3_options import checked_s3_access, checked_s3_prefix, checked_s3_writing
 from dynalayer.segments import Segment, SegmentHeader
-from dynalayer.states import ImportResult, LayerMeta, Operation, PartitionMeta, SyncResult
+from dynalayer.states import (
+    ImportResult,
+    LayerMeta,
+    Operation,
+    PartitionMeta,
+    ResetProgress,
+    ResetResult,
+    SyncResult,
+)
 from dynalayer.urls import URL
 from dynalayer.vacuuming import VacuumResult
 from dynalayer.values import Item
@@ -52,18 +68,26 @@ from dynalayer.wrapping import WrappedAdapter
 
 if typing.TYPE_CHECKING:
     from dynalayer.aio import AsyncLayer
+    from dynalayer.aio_tables import AsyncCapturedTable
+    from dynalayer.capturing import CapturedTable
     from dynalayer.eventlog.dynamodb import DynamoDBEventLog, TableMade, create_table
 
 __all__ = [
     "URL",
     "Adapter",
     "AppendError",
+    "AsyncCapturedTable",
     "AsyncLayer",
+    "BatchError",
     "Capabilities",
+    "CapturedTable",
     "ClosedError",
+    "Comparison",
+    "ConditionFailedError",
     "ConfigurationError",
     "ConflictError",
     "Cost",
+    "Difference",
     "DurableFiles",
     "DynamoDBEventLog",
     "ErrorFacts",
@@ -91,14 +115,20 @@ __all__ = [
     "PluginNotFoundError",
     "Prices",
     "Request",
+    "ResetProgress",
+    "ResetResult",
     "SQLiteEventLog",
     "Segment",
     "SegmentCorruptError",
     "SegmentHeader",
     "SegmentMissingError",
+    "SourceError",
+    "SpoolError",
     "StorageError",
     "SyncResult",
     "TableMade",
+    "TransactionError",
+    "TransactionReason",
     "Usage",
     "VacuumResult",
     "VerifyResult",
@@ -123,10 +153,15 @@ __all__ = [
 # What needs boto3, which is an extra and takes a while to import, is imported when it is first asked for.
 _OF_DYNAMODB = frozenset({"DynamoDBEventLog", "TableMade", "create_table"})
 
+# Likewise what needs anyio, which only who runs an event loop has a use for.
+_OF_ANYIO = {"AsyncCapturedTable": "dynalayer.aio_tables", "AsyncLayer": "dynalayer.aio"}
+
 
 def __getattr__(name: str) -> object:
-    if name == "AsyncLayer":  # anyio takes a while too, and only who runs an event loop needs it
-        return importlib.import_module("dynalayer.aio").AsyncLayer
+    if name in _OF_ANYIO:
+        return getattr(importlib.import_module(_OF_ANYIO[name]), name)
+    if name == "CapturedTable":
+        return _need_capturing().CapturedTable
     if name not in _OF_DYNAMODB:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(_need_dynamodb(), name)

@@ -12,6 +12,7 @@ from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
+from dynalayer.aio_tables import AsyncCapturedTable
 from dynalayer.asof import At
 from dynalayer.calling import Calls, Steps
 from dynalayer.config import LayerOptions
@@ -24,13 +25,16 @@ from dynalayer.layer import Layer
 from dynalayer.leaving import LeftError, until_left
 from dynalayer.once import Once
 from dynalayer.quoting import quoted
-from dynalayer.states import ImportResult, LayerMeta, PartitionMeta, SyncResult
+from dynalayer.resets import Progress
+from dynalayer.sources import SourceOption
+from dynalayer.states import ImportResult, LayerMeta, PartitionMeta, ResetResult, SyncResult
 from dynalayer.vacuuming import VacuumResult
 from dynalayer.values import Item
 from dynalayer.verifying import VerifyResult
 from dynalayer.workers import Work, Workers
 
 if TYPE_CHECKING:  # they are needed only by who asks for them
+    from mypy_boto3_dynamodb.service_resource import Table
     from pandas import DataFrame
     from polars import DataFrame as PolarsFrame
     from pyarrow import RecordBatch, RecordBatchReader, Schema
@@ -116,6 +120,10 @@ class AsyncLayer:
         """As `Layer.set`; an iterator of events is read in a thread."""
         return await self._write(Layer.set, until_left(events))
 
+    async def table(self, table: Table) -> AsyncCapturedTable:
+        """As `Layer.table`; the writes of what is returned are coroutines."""
+        return AsyncCapturedTable(self._calls, await self._read(Layer.table, table))
+
     async def get(self, partition: str = "", *, at: At | None = None, sorted: bool = True) -> list[Item]:
         """As `Layer.get`."""
         return await self._read(Layer.get, partition, at=at, sorted=sorted)
@@ -148,9 +156,11 @@ class AsyncLayer:
         """As `Layer.to_polars`."""
         return await self._read(Layer.to_polars, partition, columns=columns, filter=filter)
 
-    async def history(self, partition: str = "", *, id: str | int | None = None, after: int = 0) -> list[Event]:
+    async def history(
+        self, partition: str = "", *, id: str | int | None = None, after: int = 0, through: int | None = None
+    ) -> list[Event]:
         """As `Layer.history`."""
-        return await self._read(Layer.history, partition, id=id, after=after)
+        return await self._read(Layer.history, partition, id=id, after=after, through=through)
 
     @overload
     async def meta(self) -> LayerMeta: ...
@@ -170,6 +180,20 @@ class AsyncLayer:
         """As `Layer.import_snapshot`; an iterator of items is read in a thread."""
         return await self._write(Layer.import_snapshot, partition, until_left(items))
 
+    async def reset(
+        self,
+        source: SourceOption,
+        partition: str | None = None,
+        *,
+        spool: str | PathLike[str] | None = None,
+        dead_letters: str | PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> ResetResult:
+        """As `Layer.reset`; cancelled, it ends after the page or partition it is at; with a `spool` it can go on."""
+        return await self._write(
+            Layer.reset, source, partition, spool=spool, dead_letters=dead_letters, progress=progress
+        )
+
     async def partitions(self) -> list[str]:
         """As `Layer.partitions`."""
         return await self._read(Layer.partitions)
@@ -178,9 +202,9 @@ class AsyncLayer:
         """As `Layer.vacuum`; cancelled, it ends after the partition that it is at."""
         return await self._write(Layer.vacuum, partition, dry_run=dry_run)
 
-    async def verify(self, partition: str | None = None) -> VerifyResult:
-        """As `Layer.verify`; cancelled, it is left behind, and its thread ends after the segment that it is at."""
-        return await self._read(Layer.verify, partition)
+    async def verify(self, partition: str | None = None, *, against: SourceOption | None = None) -> VerifyResult:
+        """As `Layer.verify`; cancelled, it is left behind, and its thread ends after the segment or page it is at."""
+        return await self._read(Layer.verify, partition, against=against)
 
     async def explain(self, partition: str = "", *, prices: Prices | None = None) -> Explanation:
         """As `Layer.explain`."""

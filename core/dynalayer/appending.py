@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from dynalayer.bulk import paused_collector
 from dynalayer.clock import INITIAL, Clock, to_datetime
 from dynalayer.errors import ConfigurationError, InvalidInputError
-from dynalayer.eventlog.base import Draft, EventLog, RecordKind
+from dynalayer.eventlog.base import Appended, Draft, EventLog, RecordKind
 from dynalayer.events import Change, Event, EventReader, pack
 from dynalayer.grouping import Groups
 from dynalayer.quoting import quoted
 from dynalayer.values import Item, copy_item
 
-__all__ = ["TTL", "Appender", "check_ttl"]
+__all__ = ["TTL", "Appender", "Batch", "check_ttl"]
 
 TTL = float | Callable[[Item], float]
 """Seconds, or a function of the item that tells them."""
@@ -37,6 +38,37 @@ def check_ttl(ttl: object) -> int:
     if ttl < DAY:
         raise ConfigurationError(f"ttl={quoted(ttl)} seconds is less than a day; at least {DAY} are needed")
     return math.ceil(ttl)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Changes that are to be appended together, and their drafts.
+
+    Attributes:
+        read: Each with its partition, in the order given.
+        changes: By partition.
+        drafts: One for each partition, in the same order.
+    """
+
+    read: Sequence[tuple[str, Change]]
+    changes: Mapping[str, Sequence[Change]]
+    drafts: Sequence[Draft]
+
+    def events(self, placed: Iterable[Appended]) -> list[Event]:
+        """The events, in the order given, with the versions that they got."""
+        places = {place.partition: place for place in placed}
+        return [
+            Event(
+                type=change.type,
+                item=change.item,
+                id=change.id,
+                partition=partition,
+                version=places[partition].version,
+                cursor=INITIAL,
+                at=to_datetime(places[partition].at),
+            )
+            for partition, change in self.read
+        ]
 
 
 class Appender:
@@ -68,31 +100,26 @@ class Appender:
         """
         # Bulk work alone pauses the collector: what waits for a log would starve it where sets overlap.
         with paused_collector():
-            read = [self._reader.read(event, index) for index, event in enumerate(events)]
-            batches: dict[str, list[Change]] = {}
-            for partition, change in read:
-                batches.setdefault(partition, []).append(change)
-            if not batches:
+            batch = self.batch([self._reader.read(event, index) for index, event in enumerate(events)])
+            if not batch.drafts:
                 return []
-            nonce, at = secrets.token_hex(8), self._clock()
-            drafts = [self._draft(partition, changes, nonce, at) for partition, changes in batches.items()]
         if self._log.group_limit:
-            placed = self._groups.append(list(zip(drafts, batches.values(), strict=True)))
+            placed = self._groups.append(list(zip(batch.drafts, batch.changes.values(), strict=True)))
         else:
-            placed = self._log.append(drafts)
-        places = {place.partition: place for place in placed}
-        return [
-            Event(
-                type=change.type,
-                item=change.item,
-                id=change.id,
-                partition=partition,
-                version=places[partition].version,
-                cursor=INITIAL,
-                at=to_datetime(places[partition].at),
-            )
-            for partition, change in read
-        ]
+            placed = self._log.append(batch.drafts)
+        return batch.events(placed)
+
+    def batch(self, read: Sequence[tuple[str, Change]]) -> Batch:
+        """Changes as they are appended, under a nonce of their own.
+
+        Raises:
+            InvalidInputError: They are too much for one record, or the function for their ttl refuses one.
+        """
+        batches: dict[str, list[Change]] = {}
+        for partition, change in read:
+            batches.setdefault(partition, []).append(change)
+        nonce, at = secrets.token_hex(8), self._clock()
+        return Batch(read, batches, [self._draft(name, changes, nonce, at) for name, changes in batches.items()])
 
     def _draft(self, partition: str, changes: list[Change], nonce: str, at: int) -> Draft:
         payload = pack(changes)
@@ -104,7 +131,6 @@ class Appender:
                 what, way_out = f"the {len(changes)} events for one partition take", "give them in several"
             raise InvalidInputError(
                 f"{what} {len(payload)} bytes packed; one set() may have {self._log.record_limit}: {way_out}",
-                operation="set",
                 partition=partition,
             )
         return Draft(partition, RecordKind.CHANGES, nonce, at, len(changes), self._retention(changes), payload)

@@ -10,6 +10,7 @@ import asyncio
 import math
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
@@ -53,6 +54,22 @@ class Calls:
         if dropped:
             self._workers.forget(work)
         return dropped
+
+    async def make(self, call: Callable[[], T], *, leave: bool = False, kept: bool = False) -> T:
+        """The answer of a call.
+
+        Args:
+            call: The call.
+            leave: Whether it may be left behind once it has begun.
+            kept: Whether it is made in any case, also for a task that is cancelled before its turn.
+        """
+
+        def made(work: Work[T]) -> T:
+            if not work.begin():
+                raise LeftError
+            return call()
+
+        return await self.answer(self.start(Work(made, kept=kept)), leave=leave)
 
     async def answer(self, work: Work[T], *, leave: bool) -> T:
         """What a thread's work comes to.
@@ -218,12 +235,8 @@ class Steps(AsyncIterator[T], Generic[T]):
         self.end()
         if self._iterator is None:
             return
-        work: Work[None] = Work(lambda _: self.close(), kept=True)
-        try:
-            self._calls.start(work)
-        except ClosedError:
-            return  # whoever closes the workers closes this too
-        await self._calls.answer(work, leave=False)
+        with suppress(ClosedError):  # whoever closes the workers closes this too
+            await self._calls.make(self.close, kept=True)
 
     def end(self) -> None:
         """Let a step that is under way end as soon as it can."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dynalayer.clock import MICROSECONDS, Clock
 from dynalayer.errors import ConflictError, EventLogError, SegmentMissingError
-from dynalayer.eventlog.base import MAX_DELTAS, EventLog, Head, HeadMove, OldSegment, SegmentRef
+from dynalayer.eventlog.base import MAX_DELTAS, EventLog, Head, HeadMove, SegmentRef
 from dynalayer.fold import NetChanges
+from dynalayer.keeping import HistoryKeeper
 from dynalayer.segments import Segment, SegmentHeader, fresh_name
 from dynalayer.snapshots import Snapshots
 from dynalayer.storage import Storage
 
-__all__ = ["POLICY", "Compactor", "Policy", "due", "retire"]
+__all__ = ["POLICY", "Compactor", "Policy", "due"]
 
 _TRIES = 8
 
@@ -61,11 +61,6 @@ def due(segments: Sequence[SegmentRef], policy: Policy = POLICY) -> tuple[int, i
     return start, len(segments)
 
 
-def retire(segments: Sequence[SegmentRef], now: int, retention: int) -> tuple[OldSegment, ...]:
-    """Segments as the old ones that they become."""
-    return tuple(OldSegment(named, now, now + retention * MICROSECONDS) for named in segments)
-
-
 class Compactor:
     """Makes one segment of several, without changing what they say.
 
@@ -73,14 +68,14 @@ class Compactor:
         log: The layer's event log.
         storage: The layer's storage.
         snapshots: The layer's snapshots.
-        clock: Tells when segments retire.
+        keeper: Says what becomes of the segments that are replaced.
     """
 
-    def __init__(self, log: EventLog, storage: Storage, snapshots: Snapshots, clock: Clock) -> None:
+    def __init__(self, log: EventLog, storage: Storage, snapshots: Snapshots, keeper: HistoryKeeper) -> None:
         self._log = log
         self._storage = storage
         self._snapshots = snapshots
-        self._clock = clock
+        self._keeper = keeper
 
     def compact(self, partition: str, head: Head) -> Head:
         """Compact a partition if it is due.
@@ -179,7 +174,7 @@ class Compactor:
                 *head.segments[position + len(replaced) :],
             )
             moved = replace(head, revision=head.revision + 1, segments=segments)
-            retired = retire(replaced, self._clock(), head.retention)
+            retired = self._keeper.retired(partition, head, replaced, head.retention)
             failed: EventLogError | None = None
             try:
                 if self._log.move_head(partition, HeadMove(head.revision, moved, retired)):

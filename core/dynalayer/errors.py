@@ -9,10 +9,15 @@
     │   └── ConfigurationError   options that are wrong or do not go together
     ├── EventLogError            the event log failed
     │   ├── AppendError          says for each partition: written, not written, unknown
+    │   ├── TransactionError     DynamoDB cancelled a transaction with the source table: the reasons are told
+    │   │   └── ConditionFailedError   a condition of the caller's did not hold
+    │   ├── BatchError           a batch writer's batch: says for each key: written, not written, unknown
     │   └── LayoutError          the log is not one, or has another layout version
     ├── StorageError             the storage adapter failed
     │   ├── SegmentMissingError  a segment that the head names is gone
     │   └── SegmentCorruptError  a segment is truncated, rotten or a foreign file
+    ├── SourceError              a source of items, such as the source table, failed or cannot be used
+    ├── SpoolError               what was read of a source could not be kept on this machine
     ├── HistoryError             an as-of read reaches past what is kept, or past the newest version
     ├── ConflictError            others moved the same partition on, again and again
     ├── PluginError              a plugin broke, or does not fit
@@ -23,12 +28,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 __all__ = [
     "AppendError",
+    "BatchError",
     "ClosedError",
+    "ConditionFailedError",
     "ConfigurationError",
     "ConflictError",
     "EventLogError",
@@ -44,7 +52,11 @@ __all__ = [
     "PluginNotFoundError",
     "SegmentCorruptError",
     "SegmentMissingError",
+    "SourceError",
+    "SpoolError",
     "StorageError",
+    "TransactionError",
+    "TransactionReason",
 ]
 
 Outcome = Literal["written", "not written", "unknown"]
@@ -161,19 +173,82 @@ class EventLogError(LayerError):
 
 
 class AppendError(EventLogError):
-    """A `set()` that was not written whole.
+    """A `set()`, or a write to the source table with its events, that was not written whole.
 
     Attributes:
         outcomes: For each partition of the batch, what is certain.
     """
 
     def __init__(self, message: str, *, outcomes: Mapping[str, Outcome], retryable: bool = False) -> None:
-        super().__init__(message, operation="set", retryable=retryable)
+        super().__init__(message, retryable=retryable)
         self.outcomes = dict(outcomes)
 
     def __str__(self) -> str:
         listed = ", ".join(f"{partition!r}: {outcome}" for partition, outcome in self.outcomes.items())
         return f"{super().__str__()} [{listed}]"
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionReason:
+    """Why DynamoDB did not do one of the writes of a transaction.
+
+    Attributes:
+        table: The source table.
+        key: Of the item that was to be written.
+        code: DynamoDB's name for the reason, as `"ConditionalCheckFailed"`.
+        message: What it says of it.
+        item: The item that was there; None where there was none, or it is not told.
+    """
+
+    table: str
+    key: Mapping[str, Any]
+    code: str
+    message: str
+    item: Mapping[str, Any] | None = field(default=None, repr=False)
+
+
+class TransactionError(EventLogError):
+    """A transaction that DynamoDB cancelled: neither an item nor an event was written.
+
+    Attributes:
+        reasons: Why, for each write that it refused.
+    """
+
+    def __init__(self, message: str, *, reasons: Sequence[TransactionReason], retryable: bool = False) -> None:
+        super().__init__(message, retryable=retryable)
+        self.reasons = tuple(reasons)
+
+
+class ConditionFailedError(TransactionError):
+    """A condition that the caller set for a write did not hold."""
+
+
+class BatchError(EventLogError):
+    """A batch writer's batch that was not written whole. What it wrote before that batch is written.
+
+    Attributes:
+        written: Keys of this batch that are written, with their events.
+        not_written: Keys that are not.
+        unknown: Keys of which neither is certain.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        written: Sequence[Mapping[str, Any]],
+        not_written: Sequence[Mapping[str, Any]],
+        unknown: Sequence[Mapping[str, Any]],
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message, retryable=retryable)
+        self.written = tuple(written)
+        self.not_written = tuple(not_written)
+        self.unknown = tuple(unknown)
+
+    def __str__(self) -> str:
+        counts = f"{len(self.written)} written, {len(self.not_written)} not written, {len(self.unknown)} unknown"
+        return f"{super().__str__()} [{counts}]"
 
 
 class LayoutError(EventLogError):
@@ -190,6 +265,14 @@ class SegmentMissingError(StorageError):
 
 class SegmentCorruptError(StorageError):
     """A segment is truncated, rotten, foreign, or not the one that the head names."""
+
+
+class SourceError(LayerError):
+    """What a reset or a comparison reads from, such as the source table, failed or cannot be used."""
+
+
+class SpoolError(LayerError):
+    """What was read of a source could not be kept on this machine: a spool or a dead-letter file."""
 
 
 class HistoryError(LayerError):

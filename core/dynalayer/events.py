@@ -22,8 +22,10 @@ __all__ = [
     "Event",
     "EventReader",
     "ItemFunction",
+    "Placed",
     "check_partition",
     "check_table",
+    "check_versions",
     "pack",
     "unpack",
 ]
@@ -109,6 +111,32 @@ def check_partition(partition: object) -> str:
     return str.__str__(partition)  # of an enumeration's member the text, not its name
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An item of a source, and where it belongs.
+
+    Attributes:
+        partition: Its partition.
+        id: Its identifier.
+        encoded: The item as JSON says it, exactly.
+    """
+
+    partition: str
+    id: str
+    encoded: dict[str, Any]
+
+
+def check_versions(**versions: object) -> None:
+    """Refuse what is no version, each by its name.
+
+    Raises:
+        InvalidInputError: One is no whole number.
+    """
+    for name, version in versions.items():
+        if isinstance(version, bool) or not isinstance(version, int):
+            raise InvalidInputError(f"{name}={quoted(version)} is no version")
+
+
 class EventReader:
     """Turns what callers give as events into changes of partitions, and refuses what cannot be one.
 
@@ -130,13 +158,18 @@ class EventReader:
             InvalidEventError: What is wrong, and with which event of the batch.
         """
         try:
-            return self._read(event)
+            return self.change(event)
         except InvalidValueError as error:
             raise InvalidValueError(f"event {index}: {error.message}", path=error.path, index=index) from error
         except InvalidInputError as error:
             raise InvalidEventError(f"event {index}: {error.message}", index=index) from error
 
-    def _read(self, event: object) -> tuple[str, Change]:
+    def change(self, event: object) -> tuple[str, Change]:
+        """As `read`, of an event that is none of a batch.
+
+        Raises:
+            InvalidInputError: What is wrong.
+        """
         if not isinstance(event, Mapping):
             raise InvalidInputError(
                 f"an event is a mapping with 'type' and 'item', not {type(event).__name__} ({quoted(event)})"
@@ -179,6 +212,44 @@ class EventReader:
                 )
             found[identifier] = copied
         return found
+
+    @property
+    def tells_ids(self) -> bool:
+        """Whether an item by itself tells its identifier."""
+        return self._get_id is not None
+
+    @property
+    def partition_attribute(self) -> str | None:
+        """The attribute that is an item's partition; None where a function tells it, or nothing."""
+        return self._get_partition if isinstance(self._get_partition, str) else None
+
+    @property
+    def tells_partitions(self) -> bool:
+        """Whether an item by itself tells its partition."""
+        return self._get_partition is not None
+
+    @property
+    def identifying(self) -> frozenset[str] | None:
+        """The attributes that tell one item of all partitions from another; None where a function has a part in it."""
+        used = [each for each in (self._get_id, self._get_partition) if each is not None]
+        names = [each for each in used if isinstance(each, str)]
+        return frozenset(names) if len(names) == len(used) else None
+
+    def place(self, item: Any, partition: str = "") -> Placed:
+        """Where an item of a source belongs; what is returned may share plain parts with it.
+
+        Args:
+            item: The item.
+            partition: Its partition where the layer has nothing that tells it.
+
+        Raises:
+            InvalidInputError: It cannot be an item, or what tells its partition or identifier refuses it.
+        """
+        encoded = item_to_json(item)
+        seen = copy_item(item)
+        identifier = self._id_of(seen, {})
+        belongs = self._partition_of(seen, {"partition": partition} if self._get_partition is None else {})
+        return Placed(belongs, identifier, encoded)
 
     def _item_of(self, partition: str, item: Any) -> tuple[str, Item]:
         item_to_json(item)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Self, Unpack, overload
@@ -13,33 +14,57 @@ from dynalayer.appending import DAY, TTL, Appender, check_ttl
 from dynalayer.asof import At, Historian
 from dynalayer.clock import Clock
 from dynalayer.columnar import Scans
+from dynalayer.comparing import Comparer
 from dynalayer.config import LayerOptions, Sources
 from dynalayer.costs import Prices, Usage, check_prices
+from dynalayer.counting import UsageCounter
 from dynalayer.errors import ClosedError, InvalidInputError
 from dynalayer.eventlog.base import EventLog
-from dynalayer.events import Event, EventReader, ItemFunction, check_partition, check_table
+from dynalayer.events import Event, EventReader, ItemFunction, check_partition, check_table, check_versions
 from dynalayer.explaining import Explainer, Explanation
+from dynalayer.keeping import HistoryKeeper
 from dynalayer.metas import layer_meta, partition_meta
 from dynalayer.observing import Observers
-from dynalayer.opening import DEFAULT_EVENTS, DEFAULT_STORAGE, StorageOption, open_event_log, open_storage
+from dynalayer.opening import (
+    DEFAULT_EVENTS,
+    DEFAULT_STORAGE,
+    StorageOption,
+    need_capturing,
+    open_event_log,
+    open_storage,
+)
 from dynalayer.optional import need
-from dynalayer.options import RunnerOption, StrategyOption, check_options, check_pair, register_plugins
+from dynalayer.options import (
+    HistoryOption,
+    RunnerOption,
+    StrategyOption,
+    check_history,
+    check_options,
+    check_pair,
+    register_plugins,
+)
 from dynalayer.pairs import Getter, PlainPair, Setter
 from dynalayer.plugins import new_manager
 from dynalayer.quoting import quoted
 from dynalayer.reading import Reader
+from dynalayer.recalling import Recaller
+from dynalayer.resets import Progress, ResetOptions, Resets
 from dynalayer.resetting import Resetter
 from dynalayer.runs import SyncRuns
 from dynalayer.snapshots import Snapshots
-from dynalayer.states import ImportResult, LayerMeta, PartitionMeta, SyncResult
+from dynalayer.sources import SourceOption
+from dynalayer.states import ImportResult, LayerMeta, PartitionMeta, ResetResult, SyncResult
 from dynalayer.syncing import Syncer
 from dynalayer.triggering import Trigger
 from dynalayer.vacuuming import Vacuum, VacuumResult
 from dynalayer.values import Item, identifier_text
 from dynalayer.verifying import Verifier, VerifyResult
 
-if TYPE_CHECKING:  # it is needed only by who asks for it
+if TYPE_CHECKING:  # they are needed only by who asks for them
+    from mypy_boto3_dynamodb.service_resource import Table
     from pyarrow import RecordBatchReader
+
+    from dynalayer.capturing import CapturedTable
 
 __all__ = ["Layer"]
 
@@ -74,6 +99,7 @@ class Layer(Scans):
             function that takes a job.
         ttl: How long events are kept after they were folded, for history and as-of reads, in seconds; or a function of
             the item that says so. At least a day.
+        history: `"ttl"`: events are kept for their ttl, for history and as-of reads; `"forever"`: for ever, in storage.
         plugins: Names of installed plugins, with their settings as those of wrappers, or plugin objects.
         lease: How long a sync keeps others from double work on a partition, in seconds, up to an hour; renewed as it
             goes on. A plain getter and setter must be done within it.
@@ -99,12 +125,13 @@ class Layer(Scans):
         sync_strategy: StrategyOption | Sequence[StrategyOption] = None,
         background_runner: RunnerOption = None,
         ttl: TTL = 5 * 24 * 3600,
+        history: HistoryOption = "ttl",
         plugins: Iterable[object] = (),
         lease: float = 60,
         cache_bytes: int = 256 * 1024 * 1024,
         clock: Clock = clocks.now,
     ) -> None:
-        self.table = check_table(table)
+        self.table_name = check_table(table)
         check_options(
             lease=lease,
             cache_bytes=cache_bytes,
@@ -125,6 +152,8 @@ class Layer(Scans):
             pair = PlainPair(getter, setter, self._reader, table)
         given = pair or (DEFAULT_STORAGE if storage is None else storage)
         self._storage = open_storage(given, table, self._manager, self._observers)
+        immutable = self._storage.capabilities.immutable
+        forever = check_history(history, immutable=immutable, storage=self._storage.name)
         if not callable(ttl):
             ttl = check_ttl(ttl)
         # The log last, since opening it makes a file: what is refused leaves nothing behind.
@@ -132,13 +161,18 @@ class Layer(Scans):
         self._appender = Appender(self._log, self._reader, ttl, clock)
         snapshots = Snapshots(self._storage, table, cache_bytes)
         self._reading = Reader(self._log, snapshots)
-        self._historian = Historian(self._log, snapshots, immutable=self._storage.capabilities.immutable)
-        syncer = Syncer(self._log, self._storage, snapshots, clock, lease)
+        recaller = Recaller(self._log, self._storage)
+        self._historian = Historian(self._log, snapshots, recaller, immutable=immutable)
+        keeper = HistoryKeeper(self._log, self._storage, clock, forever=forever)
+        syncer = Syncer(self._log, self._storage, snapshots, clock, lease, keeper)
         # A function of the item says nothing of a reset, which has none.
-        resetter = Resetter(self._log, self._storage, clock, lease, DAY if callable(ttl) else ttl)
+        resetter = Resetter(self._log, self._storage, clock, lease, DAY if callable(ttl) else ttl, keeper)
+        self._sources = UsageCounter()
+        self._comparer = Comparer(self._log, self._reader, self._reading.items, self._sources)
+        self._resets = Resets(self._log, resetter, self._reader, clock, lease, self._sources)
         self._runs = SyncRuns(self._log, syncer, resetter, self._observers, _STRATEGY_LAG)
         self._vacuum = Vacuum(self._log, self._storage, clock)
-        self._verifier = Verifier(self._log, self._storage, clock)
+        self._verifier = Verifier(self._log, self._storage, clock, forever=forever)
         self._explainer = Explainer(self._log, self._storage, snapshots, self._reading)
         self._trigger = Trigger(self._manager, self._observers, self._runs.run)
 
@@ -166,7 +200,7 @@ class Layer(Scans):
             return cls(**configuration.options())
 
     def __repr__(self) -> str:
-        return f"Layer(table={self.table!r}, events={self._log.location!r}, storage={self._storage.name!r})"
+        return f"Layer(table={self.table_name!r}, events={self._log.location!r}, storage={self._storage.name!r})"
 
     def set(self, events: Iterable[object]) -> list[Event]:
         """Append changes; they are durable, and seen by every read, when this returns.
@@ -188,8 +222,13 @@ class Layer(Scans):
         self._check_open()
         if isinstance(events, str | bytes | dict) or not isinstance(events, Iterable):
             raise InvalidInputError(f"set() takes a list of events, not {type(events).__name__}", operation="set")
-        with self._observers.running("set"):
-            appended = self._appender.append(events)
+        return self._written("set", partial(self._appender.append, events))
+
+    def _written(self, operation: str, write: Callable[[], list[Event]]) -> list[Event]:
+        """Write as an operation, and tell observers and strategies of the events."""
+        self._check_open()
+        with self._observers.running(operation):
+            appended = write()
             if appended:
                 self._observers.appended(appended)
         if appended and self._trigger.asks:
@@ -201,6 +240,29 @@ class Layer(Scans):
                     partial(self._partition_meta, lag=_STRATEGY_LAG),
                 )
         return appended
+
+    def table(self, table: Table) -> CapturedTable:
+        """The source table, to be written together with its events: one transaction has both, or neither is there.
+
+        The events must be in DynamoDB, in the table's region and account.
+
+        Args:
+            table: boto3's own: `boto3.resource("dynamodb").Table("users")`.
+
+        Returns:
+            What has `put_item`, `delete_item`, `update_item` and `batch_writer`, as boto3's `Table`; that one reads.
+
+        Raises:
+            ConfigurationError: It is not the layer's table, its key tells other items apart than the layer does, or no
+                transaction spans it and the event log.
+            SourceError: It is not there, or cannot be described.
+        """
+        self._check_open()
+        with self._observers.running("table"):
+            captured: CapturedTable = need_capturing().CapturedTable(
+                table, self.table_name, self._log, self._reader, self._appender, self._written
+            )
+            return captured
 
     def get(self, partition: str = "", *, at: At | None = None, sorted: bool = True) -> list[Item]:
         """The items of a partition: now, or as they were.
@@ -264,26 +326,34 @@ class Layer(Scans):
             scanning = need("dynalayer.scanning", "scan()", packages=("pyarrow",), install="dynalayer[parquet]")
             yield scanning.Scanner(self._log, self._storage, self._reading.items).scan(partition, columns, filter)
 
-    def history(self, partition: str = "", *, id: str | int | None = None, after: int = 0) -> list[Event]:
-        """The events of a partition that are still kept: all pending ones, and folded ones for their ttl.
+    def history(
+        self, partition: str = "", *, id: str | int | None = None, after: int = 0, through: int | None = None
+    ) -> list[Event]:
+        """The events of a partition that are still kept: all pending ones, and folded ones for their ttl, or for ever.
 
         Args:
             partition: The partition.
             id: Only this item's.
             after: Only those above this version.
+            through: Only those up to this version; left out, all.
 
         Returns:
             Events in order: by version, within a version as they were given.
+
+        Raises:
+            HistoryError: Some were folded without `history="forever"` after others that were folded with it, and have
+                expired: a gap, told with the calls that read what is before and behind it.
+            StorageError: A history segment is missing or corrupt, or the adapter failed.
+            EventLogError: The log failed.
         """
         self._check_open()
         partition = check_partition(partition)
-        if isinstance(after, bool) or not isinstance(after, int):
-            raise InvalidInputError(f"after={quoted(after)} is no version")
+        check_versions(after=after, through=0 if through is None else through)
         identifier = None if id is None else identifier_text(id)
         if id is not None and not identifier:
             raise InvalidInputError(f"id={quoted(id)} is no identifier: text or a whole number, never empty")
         with self._observers.running("history", partition):
-            return self._historian.history(partition, identifier, min(max(after, 0), _MAX_VERSION))
+            return self._historian.history(partition, identifier, min(max(after, 0), _MAX_VERSION), through)
 
     @overload
     def meta(self) -> LayerMeta: ...
@@ -346,6 +416,48 @@ class Layer(Scans):
             )
         return self._runs.take_over(partition, partial(self._reader.items_of, partition, items))
 
+    def reset(
+        self,
+        source: SourceOption,
+        partition: str | None = None,
+        *,
+        spool: str | PathLike[str] | None = None,
+        dead_letters: str | PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> ResetResult:
+        """Rebuild partitions from the source: its items, with every event on top that came since the reset began.
+
+        Events that come meanwhile are never lost. A partition that the source no longer has becomes empty. Readers see
+        each partition as it was, or as it is to be. Assumed: the application writes the source first, then the event.
+
+        Args:
+            source: A boto3 `Table` of the layer's table, which is scanned by several threads; an iterable of items; or
+                a function that returns one. It is read from when the newest version of each partition was noted: what
+                was read before, as a list, must hold what every event told.
+            partition: Only this one: items of others are left out, and no other is touched.
+            spool: A file that outlives the process: after a crash the same call goes on where it broke off, within a
+                day. It is removed when all is done. Left out, what does not fit into memory is on disk meanwhile.
+            dead_letters: A file to which items are added that cannot be taken; left out, the first ends the reset
+                before anything is changed.
+            progress: Called with a `ResetProgress` after each page that was read and each partition committed; what it
+                raises ends the reset.
+
+        Returns:
+            `count` items taken; `locked` if another reset is at work, or a sync was on partitions that it names.
+
+        Raises:
+            InvalidInputError: The source is none, an item cannot be taken, or two are one; nothing was changed.
+            ConfigurationError: The source is another table, or is keyed otherwise.
+            SourceError: The source failed, or is not there.
+            SpoolError: What was read could not be kept.
+            ConflictError: Another reset took over since the lease had run out; or a partition took too long.
+            StorageError: The adapter failed; partitions are what they were, or reset.
+            EventLogError: The log failed; likewise.
+        """
+        self._check_open()
+        partition = None if partition is None else check_partition(partition)
+        return self._runs.reset(self._resets, source, partition, ResetOptions(spool, dead_letters, progress))
+
     def partitions(self) -> list[str]:
         """Every partition that has ever had an event, sorted."""
         self._check_open()
@@ -367,16 +479,21 @@ class Layer(Scans):
         with self._observers.running("vacuum", partition):
             return self._vacuum.run(partition, dry_run=dry_run)
 
-    def verify(self, partition: str | None = None) -> VerifyResult:
+    def verify(self, partition: str | None = None, *, against: SourceOption | None = None) -> VerifyResult:
         """Read and check every segment and record that is kept; changes nothing.
 
         Args:
             partition: Only this one; left out, all.
+            against: A source as `reset` takes it, with which all items are compared then, pending events included.
+
+        Raises:
+            LayerError: The source is none, or failed, as in `reset`; what is wrong with the layer is in the result.
         """
         self._check_open()
         partition = None if partition is None else check_partition(partition)
         with self._observers.running("verify", partition):
-            return self._verifier.run(partition)
+            result = self._verifier.run(partition)
+            return result if against is None else replace(result, against=self._comparer.run(against, partition))
 
     def explain(self, partition: str = "", *, prices: Prices | None = None) -> Explanation:
         """What a read, an append and a sync of a partition request and cost, beside a plain Query of its items.
@@ -401,11 +518,12 @@ class Layer(Scans):
         """What this object has requested so far, by operation: `"set"`, `"get"`, `"sync"`, `"strategy"` and so on.
 
         Requests and units are as the service told them, of the event log if it is paid by request; and calls of the
-        storage adapter's hooks as requests to its store.
+        storage adapter's hooks as requests to its store; and of the source table, by `reset` and `verify`.
         """
         sums = dict(self._log.usage())
-        for name, usage in self._storage.counter.sums().items():
-            sums[name] = sums.get(name, Usage()) + usage
+        for counter in (self._storage.counter, self._sources):
+            for name, usage in counter.sums().items():
+                sums[name] = sums.get(name, Usage()) + usage
         return sums
 
     def close(self) -> None:
@@ -429,7 +547,7 @@ class Layer(Scans):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ClosedError(f"the layer of table {self.table!r} was closed")
+            raise ClosedError(f"the layer of table {self.table_name!r} was closed")
 
     def _layer_meta(self, *, lag: float = 0) -> LayerMeta:
         state = self._log.layer_state(lag=lag)

@@ -17,7 +17,7 @@ from dynalayer.events import check_table
 from dynalayer.hookspecs import Adapter, Capabilities, Wrapper
 from dynalayer.observing import Observers
 from dynalayer.optional import need
-from dynalayer.plugins import ADAPTERS, load, register
+from dynalayer.plugins import ADAPTERS, installed, load, register
 from dynalayer.settings import Spec
 from dynalayer.storage import Storage
 from dynalayer.urls import URL
@@ -28,6 +28,7 @@ __all__ = [
     "StorageOption",
     "check_event_log",
     "names_event_log",
+    "need_capturing",
     "need_dynamodb",
     "open_adapter",
     "open_event_log",
@@ -87,13 +88,29 @@ def need_dynamodb() -> ModuleType:
     )
 
 
+def need_capturing() -> ModuleType:
+    """The module of capture, likewise.
+
+    Raises:
+        ConfigurationError: boto3 is not installed.
+    """
+    return need("dynalayer.capturing", "layer.table()", packages=("boto3", "botocore"), install="dynalayer[dynamodb]")
+
+
 _EVENT_LOGS = {"dynamodb": _dynamodb, "memory": _memory, "sqlite": _sqlite}
 
 
 def _url_of_log(events: str) -> URL:
     url = URL.parse(events, what="events")
     if url.scheme not in _EVENT_LOGS:
-        raise ConfigurationError(f"there is no event log {url.scheme!r}; there are: {', '.join(sorted(_EVENT_LOGS))}")
+        hint = (
+            "; it keeps snapshots: give it as storage"
+            if any(each.name == url.scheme for each in installed(ADAPTERS))
+            else ""
+        )
+        raise ConfigurationError(
+            f"there is no event log {url.scheme!r}; there are: {', '.join(sorted(_EVENT_LOGS))}{hint}"
+        )
     return url
 
 
@@ -200,6 +217,11 @@ def _open(part: object, table: str) -> tuple[object, str | None]:
     if not isinstance(part, str | Mapping):
         return part, None
     spec = Spec.parse(part, what="storage")
+    if spec.name in _EVENT_LOGS:
+        raise ConfigurationError(
+            f"storage: {spec.name} keeps events, no snapshots: give it as events, and a store as storage, as in "
+            "'local:snapshots'"
+        )
     found = load(ADAPTERS, spec.name)
     try:
         return _made(found.value, spec, found.distribution, table), found.distribution

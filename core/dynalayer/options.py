@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
 
 import pluggy
 
@@ -20,9 +21,11 @@ from dynalayer.settings import Spec
 from dynalayer.states import LayerMeta, PartitionMeta
 
 __all__ = [
+    "HistoryOption",
     "RunnerOption",
     "Strategy",
     "StrategyOption",
+    "check_history",
     "check_options",
     "check_pair",
     "load_strategy",
@@ -34,6 +37,9 @@ StrategyOption = object
 
 RunnerOption = object
 """A function that takes a job and runs it, now or later; or what is or names a plugin with `layer_runner`."""
+
+HistoryOption = Literal["ttl", "forever"]
+"""How long history is kept."""
 
 Strategy = Callable[[LayerMeta, PartitionMeta], Answer]
 """What asks a strategy of whatever kind."""
@@ -91,6 +97,27 @@ def check_pair(getter: Getter | None, setter: Setter | None, storage: object, ge
         raise ConfigurationError(
             "with getter and setter the layer needs get_item_unique_identifier, to tell their items apart"
         )
+
+
+def check_history(history: object, *, immutable: bool, storage: str) -> bool:
+    """Refuse what `history` cannot be; tell whether it is for ever.
+
+    Args:
+        history: As the caller gave it.
+        immutable: Whether the adapter keeps more than one segment of a partition.
+        storage: The adapter's name.
+
+    Raises:
+        ConfigurationError: It is neither, or the adapter has no place for it.
+    """
+    if not isinstance(history, str) or history not in ("ttl", "forever"):
+        raise ConfigurationError(f"history={quoted(history)} is neither 'ttl' nor 'forever'")
+    if history == "forever" and not immutable:
+        raise ConfigurationError(
+            f"history='forever' keeps all events in storage, and {storage} has one place a partition, for its items "
+            "alone; give the layer another storage, or leave history out"
+        )
+    return history == "forever"
 
 
 def register_plugins(

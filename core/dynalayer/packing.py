@@ -15,9 +15,9 @@ _SLICE = 1024  # bytes of a frame; at worst four bytes unpack to 128 KB
 _WORTH_COMPRESSING = 256  # below, zstd's frame eats what it saves
 
 
-def frame(plain: bytes) -> bytes:
-    """Bytes packed; `unframe` gives them back."""
-    if len(plain) >= _WORTH_COMPRESSING:
+def frame(plain: bytes, *, compress: bool = True) -> bytes:
+    """Bytes packed, compressed where that is wanted and pays; `unframe` gives them back."""
+    if compress and len(plain) >= _WORTH_COMPRESSING:
         compressed = zstandard.ZstdCompressor(level=3).compress(plain)
         if len(compressed) < len(plain) * 0.9:
             return _framed(_ZSTD, compressed)

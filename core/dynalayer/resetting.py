@@ -9,16 +9,16 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from dynalayer.clock import MICROSECONDS, Clock, to_iso
-from dynalayer.compaction import retire
 from dynalayer.errors import ConflictError, InvalidInputError
 from dynalayer.eventlog.base import Draft, EventLog, Head, HeadMove, Record, RecordKind
 from dynalayer.events import pack
 from dynalayer.fold import apply_changes
+from dynalayer.keeping import HistoryKeeper
 from dynalayer.moving import announce_empty, give_back, has_moved, head_after, new_moment, rising
 from dynalayer.segments import Segment
 from dynalayer.snapshots import changes_of, contiguous, missing_record
@@ -26,9 +26,13 @@ from dynalayer.states import ImportResult
 from dynalayer.storage import Storage
 from dynalayer.values import Item
 
-__all__ = ["Resetter"]
+__all__ = ["HeldError", "Resetter"]
 
 _TRIES = 32  # each loses only to a head that another moved
+
+
+class HeldError(ConflictError):
+    """A sync, or another reset, is at work on the partition, and holds its lease."""
 
 
 class Resetter:
@@ -40,14 +44,18 @@ class Resetter:
         clock: Tells moments, cursors and leases.
         lease: How long a lease lasts, in seconds.
         retention: How long a reset's record is kept after it was folded, in seconds.
+        keeper: Keeps the history of what is folded.
     """
 
-    def __init__(self, log: EventLog, storage: Storage, clock: Clock, lease: float, retention: int) -> None:
+    def __init__(
+        self, log: EventLog, storage: Storage, clock: Clock, lease: float, retention: int, keeper: HistoryKeeper
+    ) -> None:
         self._log = log
         self._storage = storage
         self._clock = clock
         self._lease = int(lease * MICROSECONDS)
         self._retention = retention
+        self._keeper = keeper
 
     def take_over(self, partition: str, items: Mapping[str, Item]) -> ImportResult:
         """Let a partition of which no event was folded yet begin with items that are older than all of its events.
@@ -73,6 +81,38 @@ class Resetter:
             # So far there are but resets in it: everything that is in the log is later than the items.
             return self._reset(partition, owner, items, above=head.version)
 
+    def reset(self, partition: str, items: Callable[[], Mapping[str, Item]], *, above: int) -> ImportResult:
+        """Put a partition's items, as its source has them, in place of its snapshot, and every later event on top.
+
+        Args:
+            partition: The partition.
+            items: Gives its items by identifier; called once it is this one's turn. Read after the tail was noted.
+            above: The noted tail: every record above it is later than the items, or in them already.
+
+        Raises:
+            HeldError: A sync holds its lease; nothing was read of `items`.
+            ConflictError: It took so long that later events have expired, or others moved its head at every one of a
+                bounded number of tries.
+            StorageError: The adapter failed.
+            EventLogError: The log failed.
+        """
+        with self._held(partition) as owner:
+            return self._reset(partition, owner, items(), above=above)
+
+    def needs_none(self, partition: str, above: int) -> bool:
+        """Whether a partition that its source does not have was empty, and nothing else, when its tail was noted."""
+        head = self._log.head(partition)
+        if above != head.version:
+            return False
+        return len(head.segments) <= 1 and not any(segment.entries for segment in head.segments)
+
+    def needs_sync(self, partition: str, above: int) -> bool:
+        """Whether it must be synced first: where the place is mutable, who reads it meanwhile folds what is pending.
+
+        What is pending must then be later than the items, since those may hold what no event told.
+        """
+        return not self._storage.capabilities.immutable and self._log.head(partition).version < above
+
     @contextmanager
     def _held(self, partition: str) -> Iterator[str]:
         """The partition's lease, for the time of a reset, and its owner's name."""
@@ -86,7 +126,7 @@ class Resetter:
     def _hold(self, partition: str, owner: str) -> None:
         now = self._clock()
         if not self._log.lease(partition, owner, now, now + self._lease):
-            raise ConflictError(
+            raise HeldError(
                 "another sync is at work on it; try again when it is done, or its lease has run out", retryable=True
             )
 
@@ -147,7 +187,8 @@ class Resetter:
         folded = [record for record in records if record.version > head.version]
         moved = replace(head_after(head, folded, (named,), cursor), reset=last.version)
         replaced = head.segments if immutable else ()
-        retired = retire(replaced, max(self._clock(), moment), moved.retention)
+        retired = self._keeper.retired(partition, head, replaced, moved.retention, moment)
+        recorded = self._keeper.recorded(partition, head, folded, cursor, committed=last.version)
         count = moved.events_total - head.events_total
-        move = HeadMove(head.revision, moved, retired, folded=count, first=True)
+        move = HeadMove(head.revision, moved, (*retired, *recorded), folded=count, first=True)
         return moved if has_moved(self._log, partition, move, named) else None

@@ -8,9 +8,11 @@ from dynalayer.bulk import paused_collector
 from dynalayer.eventlog.base import EventLog
 from dynalayer.leaving import LeftError
 from dynalayer.observing import Observers
+from dynalayer.resets import ResetOptions, Resets
 from dynalayer.resetting import Resetter
 from dynalayer.running import Running
-from dynalayer.states import ImportResult, SyncResult
+from dynalayer.sources import SourceOption
+from dynalayer.states import ImportResult, ResetResult, SyncResult
 from dynalayer.syncing import Syncer
 from dynalayer.values import Item
 
@@ -60,17 +62,28 @@ class SyncRuns:
             with paused_collector():
                 checked = items()
             taken = self._resetter.take_over(partition, checked)
-            if taken.folded:
-                self._observers.synced(
-                    SyncResult(taken.folded, locked=False, partitions=(partition,), cursor=taken.cursor)
-                )
-            try:
-                self._run(partition)
-            except LeftError:
-                return taken  # the next sync does the rest
-            except Exception as error:  # noqa: BLE001 -- likewise
-                self._observers.failed("sync", error)
+            self._go_on(partition, taken)
             return taken
+
+    def reset(self, resets: Resets, source: SourceOption, partition: str | None, options: ResetOptions) -> ResetResult:
+        """Reset a partition, or with None all; each is synced once it was committed, as after a takeover.
+
+        Raises:
+            LayerError: As `Layer.reset`.
+        """
+        with self._syncing.working(), self._observers.running("reset", partition):
+            return resets.run(source, partition, options, sync=self._run, committed=self._go_on)
+
+    def _go_on(self, partition: str, taken: ImportResult) -> None:
+        """Tell what was folded on top of items that were taken, and sync: mark it, and fold what has come since."""
+        if taken.folded:
+            self._observers.synced(SyncResult(taken.folded, locked=False, partitions=(partition,), cursor=taken.cursor))
+        try:
+            self._run(partition)
+        except LeftError:
+            return  # the next sync does the rest
+        except Exception as error:  # noqa: BLE001 -- likewise
+            self._observers.failed("sync", error)
 
     def _run(self, partition: str | None) -> SyncResult:
         if partition is None:

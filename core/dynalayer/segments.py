@@ -29,7 +29,7 @@ from dynalayer.values import UNDECODABLE, Item, item_decoder, item_to_json
 
 __all__ = ["FORMAT", "Segment", "SegmentHeader", "SegmentKind", "fresh_name"]
 
-SegmentKind = Literal["base", "delta"]
+SegmentKind = Literal["base", "delta", "history"]
 
 FORMAT = 1
 """Version of the JSON codec's layout."""
@@ -40,8 +40,14 @@ _LONGEST_HEADER = 65_536
 _WORTH_COMPRESSING = 1024  # below, a file takes a block of the disk either way, and plain text is easier to read
 
 
-def fresh_name(kind: SegmentKind, to_version: int, origin: str) -> str:
-    """A name that no segment has had; names of one partition sort by version, and tell whose log wrote them."""
+def fresh_name(kind: str, to_version: int, origin: str) -> str:
+    """A name that no segment has had; names of one partition sort by version, and tell whose log wrote them.
+
+    Args:
+        kind: At most five characters that tell what it is.
+        to_version: The segment's.
+        origin: Identity of the log.
+    """
     return f"{to_version:020d}-{kind}-{origin}-{secrets.token_hex(8)}"
 
 
@@ -66,10 +72,12 @@ class Segment:
         table: The layer's table.
         partition: The partition.
         origin: Identity of the event log whose layer wrote it.
-        kind: `"base"`: every item at `to_version`; `"delta"`: net changes from `from_version` to `to_version`.
+        kind: `"base"`: every item at `to_version`; `"delta"`: net changes from `from_version` to `to_version`;
+            `"history"`: every event from `from_version` to `to_version`, which only history and as-of reads load.
         from_version: The version it starts after; 0 for a base.
         to_version: The version it holds the state of.
-        items: Identifier to item: all of them for a base, the ones set for a delta.
+        items: Identifier to item: all of them for a base, the ones set for a delta; for a history segment an event
+            each, a flat item of text and whole numbers, by version and place.
         deleted: Identifiers that the delta removes; empty for a base.
         name: Fresh for each segment written, at most 60 characters of `0-9 a-z -`. Adapters that need a name for what
             they store take this one: a put tried twice is then one object, and `vacuum` sees in the ref whose it is.
@@ -87,7 +95,8 @@ class Segment:
 
     def __post_init__(self) -> None:
         if not self.name:
-            object.__setattr__(self, "name", fresh_name(self.kind, self.to_version, self.origin))
+            kind = self.kind if self.kind != "history" else "past"  # names are short
+            object.__setattr__(self, "name", fresh_name(kind, self.to_version, self.origin))
 
     @property
     def header(self) -> SegmentHeader:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import orjson
 
@@ -15,10 +16,13 @@ from dynalayer.eventlog.base import EventLog, Head, Record, RecordKind, Run, Seg
 from dynalayer.events import Change, unpack
 from dynalayer.fold import apply_segment
 from dynalayer.forking import Lock
+from dynalayer.packing import unframe
 from dynalayer.storage import Storage
 from dynalayer.values import Item, item_to_json
 
-__all__ = ["Snapshots", "State", "changes_of", "contiguous", "following", "missing_record"]
+__all__ = ["Snapshots", "State", "body_of", "changes_of", "contiguous", "following", "missing_record"]
+
+T = TypeVar("T")
 
 _UNPACKED_LIMIT = 1 << 32  # bytes of JSON in one record; far above what any log takes packed, far below what is rotten
 _WEIGHED_ITEMS = 64
@@ -80,8 +84,17 @@ def changes_of(log: EventLog, partition: str, record: Record) -> list[Change]:
     Raises:
         EventLogError: Its bytes are rotten; names the record.
     """
+    return _unpacked(unpack, log, partition, record)
+
+
+def body_of(log: EventLog, partition: str, record: Record) -> bytes:
+    """A record's changes as JSON, undecoded; errors as `changes_of`."""
+    return _unpacked(unframe, log, partition, record)
+
+
+def _unpacked(how: Callable[[bytes, int], T], log: EventLog, partition: str, record: Record) -> T:
     try:
-        return unpack(record.payload, _UNPACKED_LIMIT)
+        return how(record.payload, _UNPACKED_LIMIT)
     except ValueError as error:
         raise EventLogError(
             f"record {record.version} in {log.location} is damaged: {error}; restore the log from a copy",

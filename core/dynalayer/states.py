@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
-__all__ = ["ImportResult", "LayerMeta", "Operation", "PartitionMeta", "SyncResult"]
+__all__ = [
+    "ImportResult",
+    "LayerMeta",
+    "Operation",
+    "PartitionMeta",
+    "ResetProgress",
+    "ResetResult",
+    "SyncResult",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,43 @@ class ImportResult:
     folded: int
     version: int
     cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResetProgress:
+    """How far a reset is.
+
+    Attributes:
+        phase: `"scan"` while the source is read, then `"commit"`.
+        items: Items read, or committed, so far in this call.
+        partitions: Partitions that are done.
+        of: While the source is read, about how many items it has; then how many partitions there are. None where that
+            is not known.
+    """
+
+    phase: Literal["scan", "commit"]
+    items: int
+    partitions: int
+    of: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResetResult:
+    """What a reset did, together with earlier calls that it went on with by their spool.
+
+    Attributes:
+        count: Items taken.
+        locked: Whether something was left to others: all of it to another reset, or partitions to a sync.
+        partitions: The partitions that were reset, sorted; those that were empty and stay so are not among them.
+        left: The partitions that were left to a sync, sorted.
+        refused: Items that could not be taken and were set aside.
+    """
+
+    count: int
+    locked: bool
+    partitions: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dynalayer.clock import MICROSECONDS, Clock, from_iso, to_iso
-from dynalayer.compaction import Compactor, due, retire
+from dynalayer.compaction import Compactor, due
 from dynalayer.errors import ConflictError, EventLogError, LayerError, SegmentMissingError
 from dynalayer.eventlog.base import MAX_DELTAS, EventLog, Head, HeadMove, Mark, Record, Unmarked
 from dynalayer.events import Change
 from dynalayer.fold import NetChanges, apply_changes, apply_segment
+from dynalayer.keeping import HistoryKeeper
 from dynalayer.leaving import LeftError, go_on, has_left
 from dynalayer.logs import log_failure
 from dynalayer.moving import announce_empty, give_back, has_moved, head_after, new_moment, rising
@@ -75,15 +76,25 @@ class Syncer:
         snapshots: The layer's snapshots.
         clock: Tells cursors, ttls and leases.
         lease: How long a lease lasts, in seconds.
+        keeper: Keeps the history of what is folded.
     """
 
-    def __init__(self, log: EventLog, storage: Storage, snapshots: Snapshots, clock: Clock, lease: float) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        storage: Storage,
+        snapshots: Snapshots,
+        clock: Clock,
+        lease: float,
+        keeper: HistoryKeeper,
+    ) -> None:
         self._log = log
         self._storage = storage
         self._snapshots = snapshots
         self._clock = clock
         self._lease = int(lease * MICROSECONDS)
-        self._compactor = Compactor(log, storage, snapshots, clock)
+        self._keeper = keeper
+        self._compactor = Compactor(log, storage, snapshots, keeper)
 
     def sync(self, partitions: Iterable[str]) -> tuple[SyncResult, Exception | None]:
         """Fold what is pending in partitions, each as far as it goes.
@@ -147,6 +158,8 @@ class Syncer:
                 if complete:
                     break
                 go_on()
+            if partition in sync.folded:
+                self._keeper.tidy(partition, head)
         finally:
             give_back(self._log, partition, sync.owner)
 
@@ -257,8 +270,9 @@ class Syncer:
         kept = head.segments if segment.kind == "delta" else ()
         replaced = head.segments[len(kept) :] if self._storage.capabilities.immutable else ()
         moved = head_after(head, records, (*kept, named), cursor, again=partition in sync.folded)
-        retired = retire(replaced, max(self._clock(), sync.moment), moved.retention)
-        move = HeadMove(head.revision, moved, retired, folded=count, first=not sync.folded)
+        retired = self._keeper.retired(partition, head, replaced, moved.retention, sync.moment)
+        recorded = self._keeper.recorded(partition, head, records, cursor)
+        move = HeadMove(head.revision, moved, (*retired, *recorded), folded=count, first=not sync.folded)
         if not has_moved(self._log, partition, move, named):
             return None
         sync.folded[partition] = sync.folded.get(partition, 0) + count

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from dynalayer.chronicle import stretches
 from dynalayer.clock import Clock
+from dynalayer.comparing import Comparison
 from dynalayer.errors import LayerError, SegmentMissingError
 from dynalayer.eventlog.base import EventLog, Head, Record, Run, SegmentRef
 from dynalayer.leaving import go_on
+from dynalayer.recalling import recalled
 from dynalayer.snapshots import changes_of
 from dynalayer.storage import Storage
 
@@ -39,17 +42,19 @@ class VerifyResult:
         segments: Segments read and checked.
         records: Records read and checked.
         findings: What is wrong; empty if all is well.
+        against: How the items compare with their source; None where it was not compared.
     """
 
     partitions: int
     segments: int
     records: int
     findings: tuple[Finding, ...]
+    against: Comparison | None = None
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
-        return not self.findings
+        return not self.findings and (self.against is None or self.against.ok)
 
 
 _PAGE_BYTES = 16 * 1024 * 1024
@@ -62,12 +67,14 @@ class Verifier:
         log: The layer's event log.
         storage: The layer's storage.
         clock: Tells which old segments are still in the history's time.
+        forever: Whether history is kept for ever.
     """
 
-    def __init__(self, log: EventLog, storage: Storage, clock: Clock) -> None:
+    def __init__(self, log: EventLog, storage: Storage, clock: Clock, *, forever: bool) -> None:
         self._log = log
         self._storage = storage
         self._clock = clock
+        self._forever = forever
 
     def run(self, partition: str | None) -> VerifyResult:
         """Verify a partition, or with None all; nothing is changed."""
@@ -80,6 +87,8 @@ class Verifier:
             segments += len(named)
             findings.extend(self._check_segments(each, named))
             findings.extend(_check_head(each, head))
+            if self._forever:
+                findings.extend(_check_history(each, head, named))
             before = None
             for run in self._runs(each):
                 records += len(run.records)
@@ -109,6 +118,9 @@ class Verifier:
         for segment in named:
             go_on()
             try:
+                if segment.kind == "history":
+                    recalled(self._storage, partition, segment, table=self._log.table)
+                    continue
                 self._storage.get(partition, segment, table=self._log.table)
                 if self._storage.capabilities.columns:
                     for _ in self._storage.columns(partition, segment, table=self._log.table).batches():
@@ -143,6 +155,16 @@ class Verifier:
         if record.events_total != total + record.count:
             says = f"says {record.events_total} events in all, where there are {total + record.count}"
             yield Finding(partition, subject, says)
+
+
+def _check_history(partition: str, head: Head, named: Sequence[SegmentRef]) -> Iterator[Finding]:
+    """Gaps in what is kept for ever; what was folded before any of it was is none."""
+    found = stretches(each for each in named if each.kind == "history")
+    begins = [*(stretch.after for stretch in found[1:]), head.version]
+    for stretch, begin in zip(found, begins, strict=False):
+        if stretch.through < begin:
+            problem = f"has no versions {stretch.through + 1} to {begin}: somebody syncs without history='forever'"
+            yield Finding(partition, "history", problem)
 
 
 def _check_head(partition: str, head: Head) -> Iterator[Finding]:

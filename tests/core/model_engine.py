@@ -12,6 +12,7 @@ from dynalayer.clock import INITIAL
 from dynalayer.compaction import Compactor
 from dynalayer.eventlog.base import RecordKind, SegmentRef
 from dynalayer.events import unpack
+from dynalayer.keeping import HistoryKeeper
 from dynalayer.resetting import Resetter
 from dynalayer.syncing import Syncer
 from dynalayer.testing.model import Move, Scene, compacting, discarding, folding, past, reading, resetting, writing
@@ -166,6 +167,10 @@ def _plain(segment: Any) -> tuple[int, int, tuple[int, ...]]:
     return segment[0], segment[1], tuple(sorted(segment[2]))
 
 
+def _keeper(layer: Layer, clock: Ticking) -> HistoryKeeper:
+    return HistoryKeeper(layer._log, layer._storage, clock, forever=False)
+
+
 def _work(actor: Any, player: Player, layer: Layer, clock: Ticking) -> None:
     """What an actor does, as often as the model's does it."""
     start = actor.start
@@ -174,14 +179,14 @@ def _work(actor: Any, player: Player, layer: Layer, clock: Ticking) -> None:
             for event in actor.events:
                 player.answers += [each.version for each in layer._appender.append([put(event)])]
         case folding.Syncer():
-            syncer = Syncer(layer._log, layer._storage, layer._reading._snapshots, clock, 60)
+            syncer = Syncer(layer._log, layer._storage, layer._reading._snapshots, clock, 60, _keeper(layer, clock))
             for _ in range(start[8]):
                 player.answers.append(syncer.sync([""])[1])
         case reading.Reader():
             for _ in range(start[-1]):
                 _answer(player, lambda: ids(layer._reading.get("", in_order=False)))
         case compacting.Compactor():
-            compactor = Compactor(layer._log, layer._storage, layer._reading._snapshots, clock)
+            compactor = Compactor(layer._log, layer._storage, layer._reading._snapshots, _keeper(layer, clock))
             for _ in range(start[7]):
                 _answer(player, lambda: compactor.compact("", layer._log.head("")))
         case discarding.Vacuum():
@@ -193,7 +198,7 @@ def _work(actor: Any, player: Player, layer: Layer, clock: Ticking) -> None:
                 player.stand("choose")
                 _answer(player, lambda: ids(layer._historian.get("", player.version, in_order=False)))
         case resetting.Resetter():
-            resetter = Resetter(layer._log, layer._storage, clock, 60, 5 * DAY)
+            resetter = Resetter(layer._log, layer._storage, clock, 60, 5 * DAY, _keeper(layer, clock))
             item = {"id": str(SOURCE_ITEM)}
             _answer(player, lambda: resetter.take_over("", {str(SOURCE_ITEM): item}))
 

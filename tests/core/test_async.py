@@ -16,24 +16,29 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import boto3
 import pytest
 
 from dynalayer import (
+    AsyncCapturedTable,
     AsyncLayer,
+    CapturedTable,
     ClosedError,
     ConfigurationError,
     InvalidInputError,
     Layer,
     Operation,
     PluginNotFoundError,
+    ResetProgress,
     current_operation,
     hookimpl,
 )
 from dynalayer.columns import SegmentColumns
 from fakes import put
-from shelf import Board, Pillar
+from shelf import Board, Pillar, Shelf
 
 from .async_calls import PATIENCE, Call, Gate, layer_over, until
+from .dynamodb_fakes import fresh
 
 BACKENDS = ("asyncio", "trio")
 anywhere = pytest.mark.anyio
@@ -59,8 +64,15 @@ def test_a_method_takes_and_answers_what_layers_does(name: str) -> None:
     one, other = public(AsyncLayer)[name], public(Layer)[name]
     assert inspect.iscoroutinefunction(one)
     assert inspect.signature(one).parameters == inspect.signature(other).parameters
-    answers = {"scan": "RecordBatches"}  # batches, too, but each is waited for
+    answers = {"scan": "RecordBatches", "table": "AsyncCapturedTable"}  # of these each answer is waited for
     assert inspect.signature(one).return_annotation == answers.get(name, inspect.signature(other).return_annotation)
+
+
+@pytest.mark.parametrize("name", sorted(set(public(CapturedTable)) - {"batch_writer"}))
+def test_a_captured_tables_write_takes_and_answers_what_the_plain_ones_does(name: str) -> None:
+    one, other = public(AsyncCapturedTable)[name], public(CapturedTable)[name]
+    assert inspect.iscoroutinefunction(one)
+    assert inspect.signature(one) == inspect.signature(other)
 
 
 def test_from_config_takes_what_layers_does_and_the_number_of_threads() -> None:
@@ -264,6 +276,58 @@ async def test_from_config_reads_the_files_when_it_is_opened(tmp_path: Path, mon
         await layer.sync()
         assert await layer.get() == [{"id": "a"}]
     assert Path("here").is_dir()
+
+
+@anywhere
+async def test_a_reset_reads_its_source_in_a_thread_and_verify_compares_with_it(tmp_path: Path) -> None:
+    told: list[ResetProgress] = []
+    items = [{"id": name, "p": "eu"} for name in "abc"]
+    async with AsyncLayer(**in_folder(tmp_path)) as layer:
+        await layer.set([put("z", p="eu")])
+        result = await layer.reset(lambda: iter(items), progress=told.append)
+        assert (result.count, result.locked) == (3, False)
+        assert told[-1].partitions == 1
+        assert await layer.get("eu") == items
+        compared = (await layer.verify(against=items)).against
+        assert compared is not None
+        assert compared.ok
+        assert not (await layer.verify("eu", against=items[1:])).ok
+
+
+@anywhere
+async def test_the_source_table_and_its_events_are_written_together(moto_server: str) -> None:
+    with fresh(moto_server) as log:
+        resource: Any = boto3.resource("dynamodb", endpoint_url=moto_server)
+        users = resource.create_table(
+            TableName=log.name + "-users",
+            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        layer = AsyncLayer(
+            table=users.name,
+            get_item_unique_identifier="id",
+            events=f"dynamodb://{log.name}?endpoint_url={moto_server}",
+            storage=Shelf(Board(), users.name),
+        )
+        async with layer:
+            table = await layer.table(users)
+            assert repr(table) == f"AsyncCapturedTable({users.name!r})"
+            (event,) = await table.put_item(Item={"id": "a", "n": 1})
+            assert event.version == 1
+            names: Any = {"UpdateExpression": "ADD n :one", "ExpressionAttributeValues": {":one": 1}}
+            (event,) = await table.update_item(Key={"id": "a"}, **names)
+            assert event.item == {"id": "a", "n": 2}
+            with pytest.raises(InvalidInputError, match="ReturnValues"):
+                await table.put_item(Item={"id": "b"}, ReturnValues="ALL_OLD")
+            async with table.batch_writer() as batch, anyio.create_task_group() as tasks:
+                for number in range(30):
+                    tasks.start_soon(batch.put_item, {"id": f"b{number}"})
+                tasks.start_soon(batch.delete_item, {"id": "none"})
+            assert batch.written == 31
+            await table.delete_item(Key={"id": "a"})
+            assert await layer.get() == sorted(users.scan()["Items"], key=lambda item: str(item["id"]))
+            assert len(await layer.get()) == 30
 
 
 _who: ContextVar[str] = ContextVar("_who", default="nobody")

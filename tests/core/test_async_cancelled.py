@@ -273,6 +273,44 @@ async def test_a_verify_that_is_left_behind_ends_soon(gate: Gate, natively: bool
         assert log.calls.count("old_segments") == 1
 
 
+async def test_a_cancelled_reset_ends_after_the_partition_that_it_is_at(gate: Gate, natively: bool) -> None:
+    log = held_log(before_move_head=gate)
+    source = [{"id": name, "p": name} for name in "abc"]
+    async with layer_over(log) as layer, anyio.create_task_group() as tasks:
+        call = Call(lambda: layer.reset(source), natively=natively)
+        tasks.start_soon(call.run)
+        await gate.reached()
+        call.cancel()
+        await some_turns()
+        assert call.seen == []
+        gate.open.set()
+        assert await call.end() == ["cancelled"]
+        assert [len(await layer.get(name)) for name in "abc"] == [1, 0, 0]
+        assert (await layer.reset(source)).count == 3
+        assert [len(await layer.get(name)) for name in "abc"] == [1, 1, 1]
+
+
+async def test_a_reset_that_is_cancelled_while_it_reads_its_source_changes_nothing(natively: bool) -> None:
+    begun = threading.Event()
+
+    def endless() -> Iterator[dict[str, Any]]:
+        number = 0
+        while True:
+            number += 1
+            begun.set()
+            yield {"id": str(number)}
+
+    async with layer_over() as layer, anyio.create_task_group() as tasks:
+        await layer.set([put("a")])
+        call = Call(lambda: layer.reset(endless()), natively=natively)
+        tasks.start_soon(call.run)
+        await until(begun.is_set)
+        call.cancel()
+        assert await call.end() == ["cancelled"]
+        assert await layer.get() == [{"id": "a"}]
+        assert not (await layer.reset([{"id": "b"}])).locked
+
+
 @pytest.mark.parametrize("method", ["set", "import_snapshot"])
 async def test_an_endless_iterator_is_read_no_further_once_its_call_is_cancelled(method: str, natively: bool) -> None:
     begun = threading.Event()

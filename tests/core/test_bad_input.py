@@ -331,6 +331,8 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], type[LayerError], str]] = [
     ("events with an option", {"events": "sqlite:///e.db?mode=ro"}, ConfigurationError, "knows no option 'mode'"),
     ("memory with a path", {"events": "memory:x"}, ConfigurationError, "memory: takes no path"),
     ("unknown log", {"events": "nosuch:x"}, ConfigurationError, "there is no event log 'nosuch'"),
+    ("a store as events", {"events": "local:x"}, ConfigurationError, "it keeps snapshots: give it as storage"),
+    ("a log as storage", {"storage": "sqlite:///e.db"}, ConfigurationError, "sqlite keeps events, no snapshots"),
     ("events a Path", {"events": Path("events.db")}, ConfigurationError, "events is a URL or an EventLog, not"),
     ("another table's log", {"events": MemoryEventLog("others")}, ConfigurationError, "is for table 'others'"),
     ("a null byte in events", {"events": "sqlite:///a%00b.db"}, LayerError, "events"),

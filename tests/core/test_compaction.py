@@ -16,6 +16,7 @@ from dynalayer.clock import now
 from dynalayer.compaction import POLICY, Compactor, due
 from dynalayer.errors import ConflictError
 from dynalayer.eventlog.base import MAX_DELTAS, Head, HeadMove, SegmentRef
+from dynalayer.keeping import HistoryKeeper
 from dynalayer.observing import Observers
 from dynalayer.opening import open_storage
 from dynalayer.plugins import new_manager
@@ -140,7 +141,7 @@ class World:
     def compactor(self, log: EventLog) -> Compactor:
         manager = new_manager()
         storage: Storage = open_storage(self.adapter(), "users", manager, Observers(manager, "users"))
-        return Compactor(log, storage, Snapshots(storage, "users", 0), now)
+        return Compactor(log, storage, Snapshots(storage, "users", 0), HistoryKeeper(log, storage, now, forever=False))
 
     def set(self, *changes: tuple[str, int | None]) -> None:
         """Set items; None deletes."""

@@ -181,11 +181,11 @@ def test_a_layer_is_built_of_what_is_in_force(folder: Path, monkeypatch: pytest.
         layer.set([{"type": "PUT", "item": {"pk": "eu", "sk": "a"}}])
         layer.sync()
         assert layer.get("eu") == [{"pk": "eu", "sk": "a"}]
-        assert layer.table == "users"
+        assert layer.table_name == "users"
     assert (folder / "log.db").exists()
     assert (folder / "kept" / "users").is_dir()
     with Layer.from_config(events="memory:", table="other") as layer:
-        assert layer.table == "other"
+        assert layer.table_name == "other"
     monkeypatch.setenv("DYNALAYER_EVENTS", "memory:")
     with Layer.from_config() as layer:
         assert layer.partitions() == []
@@ -193,7 +193,7 @@ def test_a_layer_is_built_of_what_is_in_force(folder: Path, monkeypatch: pytest.
 
 def test_without_any_configuration_it_is_the_embedded_layer(folder: Path) -> None:
     with Layer.from_config() as layer:
-        assert layer.table == "items"
+        assert layer.table_name == "items"
     assert (folder / ".dynalayer" / "events.db").exists()
 
 

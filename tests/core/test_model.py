@@ -56,7 +56,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Engine]]:
     monkeypatch.setattr("dynalayer.syncing.due", lambda segments: None)
     monkeypatch.setattr("dynalayer.compaction.due", lambda segments: (0, len(segments)) if len(segments) > 1 else None)
     # It reads on, to say how far back one may ask.
-    monkeypatch.setattr(Historian, "_expired", lambda self, partition, at: HistoryError(f"at={at} is not kept"))
+    monkeypatch.setattr(Historian, "_expired", lambda self, partition, past, at: HistoryError(f"at={at} is not kept"))
     made: list[Engine] = []
     yield made
     for engine in made:

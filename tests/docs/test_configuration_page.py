@@ -62,7 +62,7 @@ def test_every_file_on_the_page_is_taken(name: str, text: str, monkeypatch: pyte
         options = Sources.read().configuration(layer).options()
         check_event_log(options.pop("events", None) or DEFAULT_EVENTS)
         with Layer(**options, events="memory:") as built:
-            assert built.table in (layer, "all-orders")
+            assert built.table_name in (layer, "all-orders")
 
 
 def test_the_examples_of_python_run_beside_the_first_file() -> None:

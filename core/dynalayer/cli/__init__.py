@@ -15,6 +15,7 @@ from dynalayer.cli.exporting import export
 from dynalayer.cli.installed import plugins
 from dynalayer.cli.looking import explain, get, history, status
 from dynalayer.cli.new_adapter import new_adapter
+from dynalayer.cli.resetting import reset
 from dynalayer.cli.taking import import_events
 from dynalayer.cli.taking_over import import_snapshot
 from dynalayer.cli.upkeep import create_table, sync, vacuum, verify
@@ -39,6 +40,7 @@ def main() -> None:
 for command in (
     import_events,
     import_snapshot,
+    reset,
     get,
     history,
     export,

@@ -78,7 +78,7 @@ def status(partition: str | None, chosen: Chosen, *, as_json: bool) -> None:
         if partition is None:
             meta = layer.meta()
             events = counted(meta.synced_total + meta.unsynced_total, "event")
-            click.echo(f"table {layer.table}: {events} in {counted(len(names), 'partition')}", nl=False)
+            click.echo(f"table {layer.table_name}: {events} in {counted(len(names), 'partition')}", nl=False)
             click.echo(f", {meta.unsynced_total:,} of them pending")
             click.echo(f"synced {counted(meta.synced_times, 'time')}; last cursor {meta.cursor}")
         show_status([layer.meta(name) for name in names])

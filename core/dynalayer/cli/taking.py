@@ -80,7 +80,7 @@ def import_events(
             layer = Layer(**settings)
     with reported(), layer:
         reader = EventReader(
-            layer.table, settings.get("get_item_unique_identifier"), settings.get("get_item_partition")
+            layer.table_name, settings.get("get_item_unique_identifier"), settings.get("get_item_partition")
         )
         importer = Importer(layer, reader, file.name, frozenset(ignore), batch, skip)
         importer.take(file, from_line)

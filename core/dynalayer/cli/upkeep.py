@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import click
 
-from dynalayer.cli.options import Chosen, layer_options, opened, reported
+from dynalayer.cli.options import Chosen, layer_options, opened, reported, shown
+from dynalayer.cli.sourcing import chosen_source, from_jsonl_option, source_option
+from dynalayer.comparing import Comparison
 from dynalayer.opening import DEFAULT_EVENTS, need_dynamodb
 from dynalayer.wording import counted
 
 __all__ = ["create_table", "sync", "vacuum", "verify"]
+
+_KINDS = {
+    "missing here": "missing here, the source has it",
+    "missing there": "missing in the source, it is here",
+    "different": "differs in",
+}
 
 
 @click.command()
@@ -26,10 +34,24 @@ def sync(partition: str | None, chosen: Chosen) -> None:
 @click.command()
 @click.argument("partition", required=False)
 @layer_options
-def verify(partition: str | None, chosen: Chosen) -> None:
-    """Read and check everything that is kept: of one PARTITION, or all. Exit 1 if something is wrong."""
-    with opened(chosen) as layer:
-        result = layer.verify(partition)
+@click.option("--against-source", is_flag=True, help="Compare all items with the source too, and tell which differ.")
+@source_option
+@from_jsonl_option
+def verify(
+    partition: str | None, chosen: Chosen, source: str | None, from_jsonl: str | None, *, against_source: bool
+) -> None:
+    """Read and check everything that is kept: of one PARTITION, or all. Exit 1 if something is wrong, or differs."""
+    if not against_source and (source is not None or from_jsonl is not None):
+        raise click.UsageError("a source is compared with --against-source")
+    against = None
+    with reported():
+        if against_source:
+            configuration = chosen.configuration()
+            with configuration.told():
+                settings = configuration.options()
+            against = chosen_source(source, from_jsonl, settings)
+        with opened(chosen) as layer:
+            result = layer.verify(partition, against=against)
     for finding in result.findings:
         click.echo(f"{finding.partition!r}: {finding.subject}: {finding.problem}")
     click.echo(
@@ -37,8 +59,28 @@ def verify(partition: str | None, chosen: Chosen) -> None:
         f"and {counted(result.records, 'record')} read; "
         f"{len(result.findings):,} wrong"
     )
+    if result.against is not None:
+        _tell(result.against)
     if not result.ok:
         raise click.exceptions.Exit(1)
+
+
+def _tell(against: Comparison) -> None:
+    """Tell how the items compare with their source."""
+    for each in against.differences:
+        attributes = f" {', '.join(map(shown, each.attributes))}" if each.attributes else ""
+        click.echo(f"{each.partition!r}: {shown(each.id)}: {_KINDS[each.kind]}{attributes}")
+    missing_here, missing_there, different = against.missing_here, against.missing_there, against.different
+    if missing_here + missing_there + different > len(against.differences):
+        click.echo("…")
+    click.echo(
+        f"{counted(against.items, 'item')} of {against.source} compared: {missing_here:,} missing here, "
+        f"{missing_there:,} missing there, {different:,} different"
+    )
+    if against.refused:
+        click.echo(f"{counted(against.refused, 'item')} of the source cannot be taken: reset tells which")
+    if against.changing:
+        click.echo(f"{counted(against.changing, 'item')} could not be compared: events changed them meanwhile")
 
 
 @click.command()

@@ -226,6 +226,7 @@ SETTINGS = {
         of_text=_number,
         option=_functions,
     ),
+    "history": Setting("'ttl' or 'forever'", lambda value: isinstance(value, str) and value in ("ttl", "forever")),
     "plugins": Setting(
         "a list of names, or of { use = NAME, … }", _are_specs, of_text=lambda text: [text], option=_functions
     ),

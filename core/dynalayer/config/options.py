@@ -10,7 +10,7 @@ from dynalayer.clock import Clock
 from dynalayer.eventlog.base import EventLog
 from dynalayer.events import ItemFunction
 from dynalayer.opening import StorageOption
-from dynalayer.options import RunnerOption, StrategyOption
+from dynalayer.options import HistoryOption, RunnerOption, StrategyOption
 from dynalayer.pairs import Getter, Setter
 
 __all__ = ["LayerOptions"]
@@ -29,6 +29,7 @@ class LayerOptions(TypedDict, total=False):
     sync_strategy: StrategyOption | Sequence[StrategyOption]
     background_runner: RunnerOption
     ttl: TTL
+    history: HistoryOption
     plugins: Iterable[object]
     lease: float
     cache_bytes: int

@@ -41,6 +41,8 @@ from dynalayer.hookspecs import Adapter
 from dynalayer.wrapping import WrappedAdapter
 
 __all__ = [
+    "HISTORY_POINTS",
+    "RESET_POINTS",
     "SET_POINTS",
     "SYNC_POINTS",
     "TAKEOVER_POINTS",
@@ -79,6 +81,9 @@ SYNC_POINTS = _around(
 )
 """Every crash point of a `sync()`, compaction included, about in the order in which they are first reached."""
 
+HISTORY_POINTS = _around("old_segments", "forget_old_segments")
+"""Every crash point that a `sync()` with `history="forever"` has besides `SYNC_POINTS`."""
+
 VACUUM_POINTS = _around(
     "partitions", "layer_list", "head", "move_head", "old_segments", "layer_discard", "forget_old_segments"
 )
@@ -99,6 +104,26 @@ TAKEOVER_POINTS = _around(
     "expire",
 )
 """Every crash point of an `import_snapshot()`, about in the order in which they are first reached."""
+
+RESET_POINTS = _around(
+    "checkpoint",
+    "move_checkpoint",
+    "partitions",
+    "pending",
+    "partition_state",
+    "head",
+    "lease",
+    "append",
+    "read",
+    "last_cursor",
+    "layer_setter",
+    "move_head",
+    "release",
+    "unmarked",
+    "mark",
+    "expire",
+)
+"""Every crash point of a `reset()`, about in the order in which they are first reached."""
 
 _HOOKS = (
     "layer_setter",

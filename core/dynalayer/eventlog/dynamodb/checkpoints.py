@@ -1,4 +1,7 @@
-"""Checkpoints as rows, each moved by a put or a delete on condition of its revision."""
+"""Checkpoints as rows, each moved by a put or a delete on condition of its revision.
+
+Their keys are spread by scope, `__{table}__/{scope}`: no partition's has a slash before its first `#`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove, check_mov
 from dynalayer.eventlog.dynamodb import rows
 from dynalayer.eventlog.dynamodb.connection import Connection
 from dynalayer.eventlog.dynamodb.failures import TakenError
+from dynalayer.eventlog.dynamodb.rows import Row
 from dynalayer.units import item_size, write_units
 
 __all__ = ["Checkpoints", "checkpoint_action"]
@@ -28,8 +32,24 @@ def checkpoint_action(name: str, table: str, move: CheckpointMove, nonce: str) -
         condition["ConditionExpression"] = "revision = :expected"
         condition["ExpressionAttributeValues"] = {":expected": {"N": str(move.expected)}}
     if move.value is None:
-        return {"Delete": {**condition, "Key": rows.checkpoint_key(table, move.scope, move.name)}}
-    return {"Put": {**condition, "Item": rows.checkpoint_row(table, move, move.value, nonce)}}
+        return {"Delete": {**condition, "Key": _key(table, move.scope, move.name)}}
+    return {"Put": {**condition, "Item": _row(table, move, move.value, nonce)}}
+
+
+def _key(table: str, scope: str, name: str) -> dict[str, Any]:
+    return rows.key_of(f"__{table}__/{scope}", f"={name}")  # the sign, since a key is never empty
+
+
+def _row(table: str, move: CheckpointMove, value: bytes, nonce: str) -> dict[str, Any]:
+    """A checkpoint as a move leaves it, with the nonce of the move."""
+    ttl = {} if move.ttl is None else {"ttl": {"N": str(move.ttl)}}
+    kept = {"value": {"B": value}} if value else {}
+    row = {"revision": {"N": str(move.expected + 1)}, "move": {"S": nonce}}
+    return {**_key(table, move.scope, move.name), **kept, **row, **ttl}
+
+
+def _checkpoint_of(scope: str, row: Row) -> Checkpoint:
+    return Checkpoint(scope, rows.text(row, "sk")[1:], rows.bytes_in(row, "value"), rows.number(row, "revision"))
 
 
 class Checkpoints:
@@ -50,8 +70,8 @@ class Checkpoints:
         Raises:
             DamagedRowError: Its row says none.
         """
-        row = self._connection.get(rows.checkpoint_key(self._table, scope, name))
-        return None if row is None else rows.checkpoint_of(scope, row)
+        row = self._connection.get(_key(self._table, scope, name))
+        return None if row is None else _checkpoint_of(scope, row)
 
     def listed(self, scope: str, from_name: str) -> tuple[Checkpoint, ...]:
         """A scope's, from a name on, in order.
@@ -59,12 +79,12 @@ class Checkpoints:
         Raises:
             DamagedRowError: A row says none.
         """
-        key = rows.checkpoint_key(self._table, scope, from_name)
+        key = _key(self._table, scope, from_name)
         found = self._connection.query(
             KeyConditionExpression="pk = :pk AND sk >= :first",
             ExpressionAttributeValues={":pk": key["pk"], ":first": key["sk"]},
         )
-        return tuple(rows.checkpoint_of(scope, row) for row in found)
+        return tuple(_checkpoint_of(scope, row) for row in found)
 
     def move(self, move: CheckpointMove) -> bool:
         """Move a checkpoint if it has the revision expected; tell whether it did.
@@ -80,6 +100,6 @@ class Checkpoints:
             self._connection.call(f"{kind.lower()}_item", failed_units=units, **action)
         except TakenError:
             # Perhaps by an earlier try of this one, whose answer was lost.
-            row = self._connection.get(rows.checkpoint_key(self._table, move.scope, move.name))
+            row = self._connection.get(_key(self._table, move.scope, move.name))
             return row is not None and row.get("move") == {"S": nonce}
         return True

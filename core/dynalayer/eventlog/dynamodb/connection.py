@@ -49,7 +49,7 @@ _ACTIVE_SECONDS = 300
 _CONNECTIONS = 32
 _BATCH_KEYS = 100
 _BATCH_WRITES = 25
-_READS = frozenset({"get_item", "query", "batch_get_item"})
+_READS = frozenset({"get_item", "query", "scan", "batch_get_item"})
 _ON_ROWS_OF_MANY = frozenset({"batch_get_item", "batch_write_item", "transact_write_items"})  # that name their table
 _ON_ROWS = _READS | _ON_ROWS_OF_MANY | {"delete_item", "put_item", "update_item"}
 
@@ -230,6 +230,10 @@ class Connection:
     def describe(self) -> dict[str, Any]:
         """What the service says of the table."""
         return dict(self.call("describe_table")["Table"])
+
+    def described(self, table: str) -> dict[str, Any]:
+        """What the service says of another table."""
+        return dict(self.call("describe_table", TableName=table)["Table"])
 
     def ttl_attribute(self) -> str | None:
         """The attribute by which rows expire; None where TTL is off."""

@@ -5,7 +5,6 @@ Several processes and machines use it at once. The index says where to look, nev
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -13,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from dynalayer.clock import INITIAL
 from dynalayer.costs import Usage
-from dynalayer.errors import AppendError, ClosedError, EventLogError, InvalidInputError, LayoutError, Outcome
+from dynalayer.errors import AppendError, ClosedError, EventLogError, InvalidInputError, Outcome
 from dynalayer.eventlog.base import (
-    MAX_LEASE,
     Appended,
     Draft,
     EventLog,
@@ -37,8 +35,10 @@ from dynalayer.eventlog.dynamodb.checkpoints import Checkpoints
 from dynalayer.eventlog.dynamodb.connection import Connection
 from dynalayer.eventlog.dynamodb.counts import Counts
 from dynalayer.eventlog.dynamodb.estimates import estimate
-from dynalayer.eventlog.dynamodb.failures import TakenError
+from dynalayer.eventlog.dynamodb.failures import FailedCallError
 from dynalayer.eventlog.dynamodb.index import Index
+from dynalayer.eventlog.dynamodb.layers import opened_layer
+from dynalayer.eventlog.dynamodb.leases import Leases
 from dynalayer.eventlog.dynamodb.marks import Marks
 from dynalayer.eventlog.dynamodb.moves import Moves
 from dynalayer.eventlog.dynamodb.retired import Retired
@@ -102,12 +102,13 @@ class DynamoDBEventLog(EventLog):
         self._moves = Moves(self._connection, table)
         self._marks = Marks(self._connection)
         self._retired = Retired(self._connection)
+        self._leases = Leases(self._connection)
         self._checkpoints = Checkpoints(self._connection, table)
         self._together = Together(self._connection, table, self._slots, pending_shards)
         try:
             check_table(self._connection)
             with self._undamaged():
-                meta = self._opened(create=create)
+                meta = opened_layer(self._connection, table, create=create)
                 self._origin = rows.text(meta, "origin")
                 self._shards = Shards(self._connection, table, pending_shards, meta)
         except BaseException:
@@ -119,30 +120,10 @@ class DynamoDBEventLog(EventLog):
     def __repr__(self) -> str:
         return f"DynamoDBEventLog({self._connection.name!r}, table={self.table!r})"
 
-    def _opened(self, *, create: bool) -> Row:
-        """The layer's row, made if there is none."""
-        key = self._meta_key
-        meta = self._connection.get(key)
-        if meta is None or "origin" not in meta:
-            if not create:
-                raise EventLogError(f"{self.location} has no layer of table {self.table!r}; a first set() makes it")
-            self._connection.call(
-                "update_item",
-                Key=key,
-                UpdateExpression=(
-                    "SET origin = if_not_exists(origin, :origin), #format = if_not_exists(#format, :format)"
-                ),
-                ExpressionAttributeNames={"#format": "format"},
-                ExpressionAttributeValues={":origin": {"S": secrets.token_hex(8)}, ":format": {"N": str(rows.FORMAT)}},
-            )
-            meta = self._connection.get(key) or {}
-        told = rows.format_of(meta)
-        if told != rows.FORMAT:
-            raise LayoutError(
-                f"the layer of table {self.table!r} in {self.location} has layout {told}; this release knows "
-                f"{rows.FORMAT}: use the release that wrote it, or a newer one"
-            )
-        return meta
+    @property
+    def url(self) -> str:
+        """The table with the region and the endpoint that are asked."""
+        return self._connection.url
 
     @property
     def origin(self) -> str:
@@ -224,7 +205,7 @@ class DynamoDBEventLog(EventLog):
 
         Raises:
             AppendError: It failed; says what is certain.
-            InvalidInputError: It is more than one transaction takes.
+            TooMuchError: It is more than one transaction takes; nothing was sent.
         """
         if not drafts:
             raise InvalidInputError("there is no record to append")
@@ -235,6 +216,29 @@ class DynamoDBEventLog(EventLog):
             for draft, place in zip(drafts, result, strict=True):
                 self._counts.appended(draft, place)
         return result
+
+    def row_beside(self, table: str, key: Row) -> Row | None:
+        """The item of another table under a key, read strongly; None where there is none."""
+        return self._connection.get(key, TableName=table)
+
+    def write_beside(self, action: Action) -> None:
+        """Make a write to another table by itself, which may run twice; one whose condition does not hold is raised.
+
+        Raises:
+            TakenError: Its condition did not hold.
+            FailedCallError: It failed.
+        """
+        ((kind, arguments),) = action.items()
+        self._connection.call(f"{kind.lower()}_item", **arguments)
+
+    def described_beside(self, table: str) -> Mapping[str, Any] | None:
+        """What the service says of another table where this log's is; None where there is none of that name."""
+        try:
+            return self._connection.described(table)
+        except FailedCallError as error:
+            if error.code == "ResourceNotFoundException":
+                return None
+            raise
 
     def read(self, partition: str, after: int, *, max_bytes: int | None = None) -> Run:
         """See `EventLog`; one strong query in pages, or, where `max_bytes` cuts it short, the head after it."""
@@ -339,38 +343,11 @@ class DynamoDBEventLog(EventLog):
 
     def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
         """See `EventLog`; a conditional update of the head's row, which leaves its revision alone."""
-        try:
-            self._connection.call(
-                "update_item",
-                Key=self._head_key(partition),
-                UpdateExpression="SET lease_owner = :owner, lease_until = :until",
-                ConditionExpression=(
-                    "attribute_not_exists(lease_owner) OR lease_owner = :owner "
-                    "OR lease_until <= :now OR lease_until > :longest"
-                ),
-                ExpressionAttributeValues={
-                    ":owner": {"S": owner},
-                    ":until": {"N": str(until)},
-                    ":now": {"N": str(now)},
-                    ":longest": {"N": str(now + MAX_LEASE)},
-                },
-            )
-        except TakenError:
-            return False
-        return True
+        return self._leases.take(self._head_key(partition), owner, now, until)
 
     def release(self, partition: str, owner: str) -> None:
         """See `EventLog`."""
-        try:
-            self._connection.call(
-                "update_item",
-                Key=self._head_key(partition),
-                UpdateExpression="REMOVE lease_owner, lease_until",
-                ConditionExpression="lease_owner = :owner",
-                ExpressionAttributeValues={":owner": {"S": owner}},
-            )
-        except TakenError:
-            return  # another's by now
+        self._leases.release(self._head_key(partition), owner)
 
     # Old segments
 

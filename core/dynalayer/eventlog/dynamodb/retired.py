@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from dynalayer.errors import EventLogError
 from dynalayer.eventlog.base import OldSegment
 from dynalayer.eventlog.dynamodb import rows
 from dynalayer.eventlog.dynamodb.connection import Connection
+from dynalayer.eventlog.dynamodb.failures import TakenError
+from dynalayer.units import item_size, write_units
 
 __all__ = ["Retired"]
+
+_TRIES = 8  # each loses only to another who has shortened a list
 
 
 class Retired:
@@ -35,16 +40,37 @@ class Retired:
 
         Raises:
             DamagedRowError: As `listed`.
+            EventLogError: Others shortened the same lists at every one of a bounded number of tries.
         """
-        requests: list[dict[str, Any]] = []
-        for row in self._rows(pk) if refs else ():
-            listed = rows.old_segments_of(row)
-            left = tuple(old for old in listed if old.segment.ref not in refs)
-            if not left:
-                requests.append({"DeleteRequest": {"Key": rows.key_of(pk, rows.text(row, "sk"))}})
-            elif len(left) < len(listed):
-                requests.append({"PutRequest": {"Item": {**row, **rows.segments_attribute(left)}}})
-        self._connection.batch_write(requests)
+        for _ in range(_TRIES if refs else 0):
+            requests: list[dict[str, Any]] = []
+            complete = True
+            for row in self._rows(pk):
+                listed = rows.old_segments_of(row)
+                left = tuple(old for old in listed if old.segment.ref not in refs)
+                if not left:
+                    requests.append({"DeleteRequest": {"Key": rows.key_of(pk, rows.text(row, "sk"))}})
+                elif len(left) < len(listed):
+                    complete &= self._shortened(row, left)
+            self._connection.batch_write(requests)
+            if complete:
+                return
+        if refs:
+            raise EventLogError(f"others shortened the lists of old segments at each of {_TRIES} tries", retryable=True)
+
+    def _shortened(self, row: rows.Row, left: tuple[OldSegment, ...]) -> bool:
+        """Shorten a list; False where another has done so since it was read, whose refs this would bring back."""
+        try:
+            self._connection.call(
+                "put_item",
+                failed_units=write_units(item_size(row)),
+                Item={**row, **rows.segments_attribute(left)},
+                ConditionExpression="segments = :was",
+                ExpressionAttributeValues={":was": row["segments"]},
+            )
+        except TakenError:
+            return False
+        return True
 
     def _rows(self, pk: str) -> list[rows.Row]:
         return list(

@@ -16,7 +16,6 @@ import orjson
 
 from dynalayer.clock import INITIAL, MICROSECONDS, from_iso
 from dynalayer.eventlog.base import Draft, Head, OldSegment, Record, RecordKind, Unmarked, segment_ref
-from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove
 from dynalayer.eventlog.dynamodb.damage import DamagedRowError
 from dynalayer.packing import frame, unframe
 from dynalayer.values import UNDECODABLE
@@ -34,9 +33,7 @@ __all__ = [
     "DamagedRowError",
     "Row",
     "Tail",
-    "checkpoint_key",
-    "checkpoint_of",
-    "checkpoint_row",
+    "bytes_in",
     "count_of",
     "format_of",
     "head_attributes",
@@ -45,6 +42,7 @@ __all__ = [
     "key_of",
     "layer_key",
     "next_key",
+    "number",
     "old_row",
     "old_segments_of",
     "part_key",
@@ -152,14 +150,16 @@ def text(row: Row, name: str) -> str:
         raise DamagedRowError(f"no text {name!r}") from error
 
 
-def _number(row: Row, name: str) -> int:
+def number(row: Row, name: str) -> int:
+    """A whole number, or a `DamagedRowError`."""
     try:
         return int(row[name]["N"])
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedRowError(f"no whole number {name!r}") from error
 
 
-def _bytes(row: Row, name: str) -> bytes:
+def bytes_in(row: Row, name: str) -> bytes:
+    """Bytes, none where the attribute is left out; or a `DamagedRowError`."""
     try:
         return bytes(row[name]["B"]) if name in row else b""
     except (KeyError, TypeError) as error:
@@ -201,7 +201,7 @@ def tail_of_record(row: Row) -> Tail:
     version = version_of(row)
     if version is None:
         raise DamagedRowError(f"no record: {text(row, 'sk')!r:.50}")
-    return Tail(version, _number(row, "at"), _number(row, "events_total"), _number(row, "bytes_total"))
+    return Tail(version, number(row, "at"), number(row, "events_total"), number(row, "bytes_total"))
 
 
 def tail_of_head(head: Head) -> Tail:
@@ -251,10 +251,10 @@ def records_of(rows: Iterable[Row]) -> Iterator[Record]:
         if "#" not in text(row, "sk"):
             header, parts = row, []
             if "parts" not in row:
-                yield _record(row, _bytes(row, "events"))
+                yield _record(row, bytes_in(row, "events"))
         elif header is not None and text(row, "sk") == part_key(version_of(header) or 0, len(parts) + 1):
-            parts.append(_bytes(row, "events"))
-            if len(parts) == _number(header, "parts"):
+            parts.append(bytes_in(row, "events"))
+            if len(parts) == number(header, "parts"):
                 yield _record(header, b"".join(parts))
 
 
@@ -271,12 +271,12 @@ def _record(row: Row, payload: bytes) -> Record:
         version=version,
         kind=kind,
         nonce=text(row, "nonce"),
-        at=_number(row, "at"),
-        count=_number(row, "count"),
-        retention=_number(row, "keep"),
+        at=number(row, "at"),
+        count=number(row, "count"),
+        retention=number(row, "keep"),
         payload=payload,
-        events_total=_number(row, "events_total"),
-        bytes_total=_number(row, "bytes_total"),
+        events_total=number(row, "events_total"),
+        bytes_total=number(row, "bytes_total"),
         cursor=INITIAL if cursor.startswith(INITIAL) else cursor,
     )
 
@@ -292,7 +292,7 @@ def unmarked_of(row: Row) -> Unmarked | None:
         raise DamagedRowError(f"no record: {text(row, 'sk')!r:.50}")
     if not text(row, "cursor").startswith(INITIAL):
         return None
-    return Unmarked(version, text(row, "nonce"), _number(row, "keep"))
+    return Unmarked(version, text(row, "nonce"), number(row, "keep"))
 
 
 def parts_to_mark(row: Row | None, nonce: str) -> list[str]:
@@ -300,12 +300,12 @@ def parts_to_mark(row: Row | None, nonce: str) -> list[str]:
     if row is None or "parts" not in row or text(row, "nonce") != nonce or not text(row, "cursor").startswith(INITIAL):
         return []
     version = version_of(row) or 0
-    return [part_key(version, part) for part in range(1, _number(row, "parts") + 1)]
+    return [part_key(version, part) for part in range(1, number(row, "parts") + 1)]
 
 
 def count_of(row: Row) -> int:
     """Events in a record."""
-    return _number(row, "count")
+    return number(row, "count")
 
 
 def shards_of(meta: Row | None) -> frozenset[int]:
@@ -328,12 +328,12 @@ def format_of(meta: Row) -> int:
     Raises:
         DamagedRowError: It is not told.
     """
-    return _number(meta, "format")
+    return number(meta, "format")
 
 
 def synced_times(meta: Row | None) -> int:
     """Syncs that folded something, by the layer's meta row."""
-    return _number(meta, "synced_times") if meta and "synced_times" in meta else 0
+    return number(meta, "synced_times") if meta and "synced_times" in meta else 0
 
 
 # Heads and old segments
@@ -348,7 +348,7 @@ def head_of(row: Row | None) -> Head:
     if row is None or not {"head", "revision"} & row.keys():
         return Head()
     try:
-        return Head.from_json(unframe(_bytes(row, "head"), _UNPACKED_LIMIT))
+        return Head.from_json(unframe(bytes_in(row, "head"), _UNPACKED_LIMIT))
     except ValueError as error:
         raise DamagedRowError(str(error)) from error
 
@@ -392,34 +392,9 @@ def old_segments_of(row: Row) -> tuple[OldSegment, ...]:
         DamagedRowError: It lists no segments.
     """
     try:
-        listed = orjson.loads(unframe(_bytes(row, "segments"), _UNPACKED_LIMIT))
+        listed = orjson.loads(unframe(bytes_in(row, "segments"), _UNPACKED_LIMIT))
         return tuple(
             OldSegment(segment_ref(old["segment"]), int(old["retired_at"]), int(old["keep_until"])) for old in listed
         )
     except UNDECODABLE as error:
         raise DamagedRowError(f"no list of segments: {error}") from error
-
-
-# Checkpoints: keys of their own, spread by scope. No partition's key has a slash before its first #.
-
-
-def checkpoint_key(table: str, scope: str, name: str) -> dict[str, Any]:
-    """A checkpoint's key; the sign before the name, since a key is never empty."""
-    return key_of(f"__{table}__/{scope}", f"={name}")
-
-
-def checkpoint_row(table: str, move: CheckpointMove, value: bytes, nonce: str) -> dict[str, Any]:
-    """A checkpoint as a move leaves it, with the nonce of the move."""
-    ttl = {} if move.ttl is None else {"ttl": {"N": str(move.ttl)}}
-    kept = {"value": {"B": value}} if value else {}
-    row = {"revision": {"N": str(move.expected + 1)}, "move": {"S": nonce}}
-    return {**checkpoint_key(table, move.scope, move.name), **kept, **row, **ttl}
-
-
-def checkpoint_of(scope: str, row: Row) -> Checkpoint:
-    """The checkpoint that a row of its scope keeps.
-
-    Raises:
-        DamagedRowError: It is none.
-    """
-    return Checkpoint(scope, text(row, "sk")[1:], _bytes(row, "value"), _number(row, "revision"))

@@ -23,7 +23,7 @@ from dynalayer.eventlog.dynamodb.rows import Row
 from dynalayer.eventlog.dynamodb.slots import Known, Slots, StaleError
 from dynalayer.units import item_size, write_units
 
-__all__ = ["MAX_ACTIONS", "Action", "Refusal", "Refused", "Together"]
+__all__ = ["MAX_ACTIONS", "Action", "Refusal", "Refused", "Together", "TooMuchError"]
 
 Action = Mapping[str, Any]
 """One action of a transaction, as the low-level client takes it: `{"Put": {"TableName": …, "Item": …}}`."""
@@ -60,10 +60,16 @@ class Refusal:
     Attributes:
         overtaken: Whether another appended to one of the partitions or moved one of the checkpoints: look again.
         actions: The actions that were refused.
+        cause: What boto3 raised; None where nothing was sent.
     """
 
     overtaken: bool
     actions: tuple[Refused, ...] = ()
+    cause: BaseException | None = None
+
+
+class TooMuchError(InvalidInputError):
+    """More than one transaction takes; nothing was sent."""
 
 
 class Together:
@@ -93,7 +99,7 @@ class Together:
 
         Raises:
             AppendError: It failed; says what is certain.
-            InvalidInputError: It is more than one transaction takes; nothing was sent.
+            TooMuchError: It is more than one transaction takes; nothing was sent.
             EventLogError: The tails cannot be read.
             DamagedRowError: A row does not say what it should.
         """
@@ -102,8 +108,10 @@ class Together:
             return Refusal(overtaken=True)
         attempt = _Attempt(self._connection, self._written(drafts, known, checkpoints, actions))
         sent = Known.moment()
+        moved_on = True  # whatever comes: the next one looks for the tail anew, unless it is known then
         try:
             refusal = attempt.make([each.check for each in known.values()])
+            moved_on = refusal is not None and refusal.overtaken
         except LayerError as error:
             if isinstance(error, ClosedError) and attempt.outcome == "not written":
                 raise
@@ -111,8 +119,7 @@ class Together:
             not_written = attempt.outcome == "not written"
             raise AppendError(error.message, outcomes=outcomes, retryable=error.retryable and not_written) from error
         finally:
-            for draft in drafts:
-                # Whatever came of it: the next one looks for the tail anew, unless it is known now.
+            for draft in drafts if moved_on else ():
                 self._slots.forget(draft.partition)
         if refusal is not None:
             return refusal
@@ -172,12 +179,12 @@ class _Written:
 
     def __post_init__(self) -> None:
         if len(self.actions) > MAX_ACTIONS:
-            raise InvalidInputError(
+            raise TooMuchError(
                 f"{len(self.actions)} rows in one transaction; DynamoDB takes {MAX_ACTIONS}: write less at once"
             )
         size = sum(map(_size_of, self.actions))
         if size > _MAX_BYTES:
-            raise InvalidInputError(f"{size} bytes in one transaction; DynamoDB takes {_MAX_BYTES}: write less at once")
+            raise TooMuchError(f"{size} bytes in one transaction; DynamoDB takes {_MAX_BYTES}: write less at once")
 
     def tail(self, partition: str) -> rows.Tail:
         """The tail that a partition has with its record."""
@@ -233,12 +240,12 @@ class _Attempt:
                     TransactItems=self.written.actions,
                 )
             except StaleError:
-                return self._refused(())
+                return self._refused((), None)
             except TakenError as error:
-                return self._refused(error.reasons)
+                return self._refused(error.reasons, error.__cause__)
             except FailedCallError as error:
                 if error.reasons and not error.retryable:
-                    return self._refused(error.reasons)
+                    return self._refused(error.reasons, error.__cause__)
                 last = tries == _TRIES or time.monotonic() - begun > PATIENCE
                 if self._done_after(error, last=last):
                     return None
@@ -261,7 +268,7 @@ class _Attempt:
             return True
         raise error
 
-    def _refused(self, reasons: Sequence[Mapping[str, Any]]) -> Refusal | None:
+    def _refused(self, reasons: Sequence[Mapping[str, Any]], cause: BaseException | None) -> Refusal | None:
         """What a transaction comes to that the service cancelled, or that was not sent any more."""
         codes = [str(reason.get("Code") or "None") for reason in reasons]
         slots = len(self.written.slots)
@@ -282,9 +289,11 @@ class _Attempt:
             for position, code in enumerate(codes)
             if position >= given and code != "None"
         )
-        ours = codes[:given]
-        overtaken = not codes or any(code != "None" for code in ours)
-        return Refusal(overtaken, refused)
+        overtaken = not codes or _MOVED_ON in codes[:given]
+        if not overtaken and not refused:  # a row of the log's own, for another reason than that others were before
+            listed = ", ".join(sorted({code for code in codes if code != "None"}))
+            raise EventLogError(f"{self._connection.location} cancelled a transaction for its own rows: {listed}")
+        return Refusal(overtaken, refused, cause)
 
     def _settled(self) -> Outcome:
         """What is certain, by what stands in the slots where a try may have arrived or been refused."""

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import secrets
 
+from dynalayer.chronicle import history_segment, records_of
+from dynalayer.eventlog.base import Draft, RecordKind
+from dynalayer.eventlog.memory import MemoryEventLog
+from dynalayer.events import Change, pack, unpack
 from dynalayer.segments import Segment
 from dynalayer.testing.adapters.catalogue import (
     ODD_ATTRIBUTES,
@@ -12,6 +17,7 @@ from dynalayer.testing.adapters.catalogue import (
     ORIGIN,
     VALUES,
     difference,
+    exactly,
     nested,
 )
 from dynalayer.testing.adapters.places import Place
@@ -75,6 +81,29 @@ class ContentPromises(Promises):
         need_deltas(adapter)
         stored = segment(place, {}, deleted=["gone"], version=7)
         comes_back(adapter, stored, "a delta may delete and set nothing")
+
+    def test_a_history_segment_comes_back_as_it_was(self, place: Place) -> None:
+        """Events as flat items of text and whole numbers, from which every record is read again."""
+        adapter = place.adapter()
+        need_immutable(adapter)
+        log = MemoryEventLog(place.table)
+        changes = [Change("PUT", name, {"id": name, name: value}) for name, value in VALUES.items()]
+        sets = [changes, [Change("DELETE", name, nested(name)) for name in ODD_IDS], []]
+        for number, each in enumerate(sets):
+            kind = RecordKind.CHANGES if each else RecordKind.RESET
+            log.append([Draft("eu", kind, f"set-{number}", 10**15 + number, len(each), 86_400, pack(each))])
+        records = log.read("eu", 0).records
+        stored = history_segment(log, "eu", 0, records, "2026-01-01T00:00:00.000000Z", committed=(3,))
+        promise = "a history segment is stored as any other: its kind, and every event, come back"
+        comes_back(adapter, stored, promise)
+        read = records_of(adapter.layer_getter("eu", adapter.layer_setter("eu", stored)))
+        assert [(each.version, each.kind, each.at) for each in read] == [
+            (each.version, each.kind, each.at) for each in records
+        ], promise
+        found = [change for record in read for change in unpack(record.payload, 2**24)]
+        assert exactly([[each.type, each.id, each.item] for each in found]) == exactly(
+            [[each.type, each.id, each.item] for each in itertools.chain.from_iterable(sets)]
+        ), promise
 
     def test_a_segment_without_entries_comes_back(self, place: Place) -> None:
         """An empty base says that nothing is there, and an empty delta that nothing changed."""

@@ -76,7 +76,7 @@ def _as_of(life: Life, layer: Layer, truth: Truth) -> None:
         passed = truth.passed(partition, first)
         # What was pending when a read began may be folded, and gone, where it took a day.
         gone = life.now - (began if passed is None else min(began, passed)) >= RETENTION - _SKEW_BOUND
-        if not gone and not truth.crosses_reset(partition, first):
+        if life.forever or (not gone and not truth.crosses_reset(partition, first)):
             raise Simulated(f"{partition!r} as of version {first} was refused, though it is kept") from None
         return
     # Records, and folds, that came meanwhile may bear the same moment, or cursor.
@@ -102,7 +102,8 @@ def _history(life: Life, layer: Layer, truth: Truth) -> None:
     partition = life.partition()
     since = truth.moment(partition)
     events = layer.history(partition)
-    truth.check_history(partition, events, since, truth.kept_from(partition, life.now, RETENTION - _SKEW_BOUND))
+    kept_from = 1 if life.forever else truth.kept_from(partition, life.now, RETENTION - _SKEW_BOUND)
+    truth.check_history(partition, events, since, kept_from)
 
 
 def _sync(life: Life, layer: Layer, truth: Truth) -> None:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dynalayer import compaction, syncing
+from dynalayer import compaction, keeping, syncing
 from dynalayer.compaction import POLICY, Policy
 from dynalayer.errors import LayerError
 from dynalayer.eventlog.base import EventLog, SegmentRef
+from dynalayer.keeping import HistoryPolicy
 from dynalayer.layer import Layer
+from dynalayer.options import HistoryOption
 from dynalayer.testing.faults import Crashed
 from dynalayer.testing.simulate.actors import OPERATIONS, PARTITIONS, RETENTION, Operation, allowed
 from dynalayer.testing.simulate.faults import FAULTS, Network, Process, SimulatedStore
@@ -37,7 +39,9 @@ _ROLES: tuple[tuple[str, tuple[str, ...], int], ...] = (
 )
 _SKEW = 2 * HOUR  # how far a clock may be off
 _LAST_SYNCS = 100
+_FOREVER = 0.3  # of the seeds
 _EAGER = Policy(base_from=2, base_share=0.5, merge_from=2, merge_least=2)
+_EAGER_HISTORY = HistoryPolicy(every=2, least=2, apart=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Plan:
         only: Places at which faults may come; None: at all.
         policy: When to compact.
         wrappers: What stands around the store, outermost first, as `storage` takes it.
+        history: How long history is kept.
     """
 
     seed: int
@@ -65,6 +70,7 @@ class Plan:
     only: frozenset[tuple[object, ...]] | None = None
     policy: Policy = POLICY
     wrappers: tuple[str, ...] = ()
+    history: HistoryOption = "ttl"
 
 
 @dataclass(slots=True)
@@ -100,7 +106,8 @@ def plan_of(seed: int, *, log: str | None = None, store: str | None = None) -> P
     rate = float(world.choose((0.0, 0.01, 0.03, 0.1), "rate"))
     # With so few changes the real policy compacts in few runs only.
     policy = POLICY if world.chance("policy") < 0.3 else _EAGER
-    return Plan(seed, chosen_log, chosen_store, tuple(operations), rate, policy=policy)
+    history: HistoryOption = "forever" if world.chance("history") < _FOREVER else "ttl"
+    return Plan(seed, chosen_log, chosen_store, tuple(operations), rate, policy=policy, history=history)
 
 
 class Life:
@@ -123,6 +130,11 @@ class Life:
     def now(self) -> int:
         """The true moment."""
         return self._scene.world.now
+
+    @property
+    def forever(self) -> bool:
+        """Whether history is kept for ever."""
+        return self._scene.plan.history == "forever"
 
     @property
     def faults(self) -> int:
@@ -216,12 +228,18 @@ class Scene:
             events=log,
             storage=[*self.plan.wrappers, *around, self.store.open()],
             ttl=RETENTION // SECOND,
+            history=self.plan.history,
             **options,
         )
 
     def close(self) -> None:
         """Give back what it holds."""
         self._logs.close()
+
+    def expire_all(self) -> None:
+        """What may expire is gone."""
+        for _ in range(2 * sum(self.truth.summary().values())):  # records, and rows that tell of syncs
+            self._logs.expire(self.world.now, 0.0)
 
     def between(self) -> None:
         """Before each turn: requests arrive late, records expire."""
@@ -260,7 +278,7 @@ def run(plan: Plan) -> Outcome:
 @contextmanager
 def _compacting(policy: Policy) -> Iterator[None]:
     """Compact by another policy, inside."""
-    kept = compaction.due
+    kept, keeping_policy = compaction.due, keeping.POLICY
 
     def due(segments: Sequence[SegmentRef]) -> tuple[int, int] | None:
         return kept(segments, policy)
@@ -268,10 +286,12 @@ def _compacting(policy: Policy) -> Iterator[None]:
     try:
         for module in (compaction, syncing):
             vars(module)["due"] = due
+        vars(keeping)["POLICY"] = _EAGER_HISTORY if policy is _EAGER else keeping_policy
         yield
     finally:
         for module in (compaction, syncing):
             vars(module)["due"] = kept
+        vars(keeping)["POLICY"] = keeping_policy
 
 
 def _act(scene: Scene) -> None:
@@ -297,9 +317,12 @@ def _end(scene: Scene) -> None:
                 break
         _check(scene, layer, "after the last sync")
         scene.world.now += 4 * RETENTION
+        scene.expire_all()
         layer.sync()
         layer.vacuum(dry_run=False)
         _check(scene, layer, "after the last vacuum")
+        if scene.plan.history == "forever":
+            _check_past(scene.truth, layer)
     with _open(scene) as layer:
         _check(scene, layer, "for another process")
 
@@ -325,6 +348,17 @@ def _check(scene: Scene, layer: Layer, when: str) -> None:
     counts = layer.meta()
     if (counts.synced_total, counts.unsynced_total) != (total, 0):
         raise Simulated(f"{when} the layer counts {counts}, and has had {total} events")
+    if scene.plan.history == "forever":
+        for partition in PARTITIONS:
+            truth.check_history(partition, layer.history(partition), truth.moment(partition), 1)
     result = layer.verify()
     if not result.ok:
         raise Simulated(f"{when} verify finds {result.findings[0]}")
+
+
+def _check_past(truth: Truth, layer: Layer) -> None:
+    """Every state that ever was is read, from storage alone."""
+    for partition in PARTITIONS:
+        since = truth.moment(partition)
+        for version in range(since.version + 1):
+            truth.check_past(partition, [version], layer.get(partition, at=version), since)

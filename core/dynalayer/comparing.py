@@ -1,0 +1,212 @@
+"""The layer beside its source: which items are missing on either side, or differ.
+
+Both are read while others write. So what differs is read again, on both sides, a bounded number of times: whoever
+writes the source first and then the event makes it equal. Where a source cannot be asked for single items, what an
+event has changed since it was read is counted apart: nobody can tell.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal
+
+from dynalayer.counting import UsageCounter
+from dynalayer.errors import InvalidInputError
+from dynalayer.eventlog.base import EventLog
+from dynalayer.events import EventReader
+from dynalayer.gathering import gather
+from dynalayer.leaving import go_on
+from dynalayer.snapshots import changes_of
+from dynalayer.sources import Source, SourceOption, open_source
+from dynalayer.spools import Spool
+from dynalayer.values import Item
+
+__all__ = ["Comparer", "Comparison", "Difference"]
+
+Kind = Literal["missing here", "missing there", "different"]
+
+_TOLD = 100  # differences that are told one by one
+_ATTRIBUTES = 20  # attributes that are told of one item
+_LOOKS = (0.0, 0.05, 0.2, 0.5, 1.0)  # seconds before each further look at what differs
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An item that is not the same in the layer and in its source.
+
+    Attributes:
+        partition: Its partition.
+        id: Its identifier.
+        kind: `"missing here"`: the source has it, and the layer has not; `"missing there"`: the other way round; or
+            `"different"`.
+        attributes: Names of attributes that differ, sorted, 20 at most; empty where it is missing.
+    """
+
+    partition: str
+    id: str
+    kind: Kind
+    attributes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What comparing a layer with its source found.
+
+    Attributes:
+        source: What was compared with.
+        items: Items that the source has.
+        missing_here: How many of them the layer has not.
+        missing_there: How many items of the layer the source has not.
+        different: How many items differ.
+        refused: How many items of the source could not be taken, as `reset` would refuse them.
+        changing: How many items could not be compared: events changed them since the source was read, and it cannot be
+            asked again.
+        differences: The first hundred of those that are missing or differ, by partition and identifier.
+    """
+
+    source: str
+    items: int
+    missing_here: int
+    missing_there: int
+    different: int
+    refused: int
+    changing: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is missing, different or refused."""
+        return not (self.missing_here or self.missing_there or self.different or self.refused)
+
+
+class Comparer:
+    """Compares a layer with its source. Changes nothing.
+
+    Args:
+        log: The layer's event log.
+        reader: Tells where items belong.
+        items: Gives a partition's items by identifier as they are now.
+        counter: Where requests to the source are counted.
+    """
+
+    def __init__(
+        self, log: EventLog, reader: EventReader, items: Callable[[str], Mapping[str, Item]], counter: UsageCounter
+    ) -> None:
+        self._log = log
+        self._reader = reader
+        self._items = items
+        self._counter = counter
+
+    def run(self, given: SourceOption, partition: str | None) -> Comparison:
+        """Compare all partitions, or one.
+
+        Raises:
+            LayerError: As `Layer.verify`.
+        """
+        source = open_source(given, self._reader, self._log.table, self._counter)
+        source.prepare(partition)
+        names = {*self._log.partitions(), *self._log.pending()} if partition is None else {partition}
+        tails = [(name, self._log.partition_state(name).version) for name in sorted(names)]
+        with Spool(None) as spool:
+            spool.begin(tails, source.segments(partition))
+            gather(source, spool, self._reader, partition, set_aside=True, told=lambda _: go_on())
+            found = _Found()
+            for each in spool.waiting():
+                go_on()
+                self._compare(source, each.partition, each.tail, spool.items(each.partition), found)
+            return found.told(source.location, items=spool.count("items"), refused=spool.count("letters"))
+
+    def _compare(self, source: Source, partition: str, tail: int, there: Mapping[str, Item], found: _Found) -> None:
+        """Compare a partition; what differs is looked at again, there and here."""
+        here = self._items(partition)
+        differing = {name: there.get(name) for name in _differing(here, there, {*here, *there})}
+        single = True
+        for wait in _LOOKS:
+            if not (differing and single):
+                break
+            time.sleep(wait)
+            names = list(differing)
+            again = source.again([there.get(name) or here[name] for name in names])
+            single = again is not None
+            if again is not None:
+                differing = {name: self._kept(partition, name, item) for name, item in zip(names, again, strict=True)}
+            here = self._items(partition)
+            now = {name: item for name, item in differing.items() if item is not None}
+            differing = {name: differing[name] for name in _differing(here, now, differing.keys())}
+        if differing and not single:
+            moved = self._moved(partition, tail)
+            found.changing += len(differing.keys() & moved)
+            differing = {name: item for name, item in differing.items() if name not in moved}
+        for name in sorted(differing):
+            found.add(partition, name, here.get(name), differing[name])
+
+    def _kept(self, partition: str, name: str, item: Item | None) -> Item | None:
+        """An item that was read again, if it still is that item of that partition."""
+        if item is None:
+            return None
+        try:
+            placed = self._reader.place(item, partition)
+        except InvalidInputError:
+            return None
+        return item if (placed.partition, placed.id) == (partition, name) else None
+
+    def _moved(self, partition: str, tail: int) -> set[str]:
+        """The items that events have changed since the source was read."""
+        records = self._log.read(partition, tail).records
+        return {change.id for record in records for change in changes_of(self._log, partition, record)}
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was found so far."""
+
+    changing: int = 0
+    _counts: dict[Kind, int] = field(default_factory=dict)
+    _differences: list[Difference] = field(default_factory=list)
+
+    def add(self, partition: str, name: str, here: Item | None, there: Item | None) -> None:
+        """Count an item that differs, and tell of it as long as there is room."""
+        kind: Kind = "missing here" if here is None else "missing there" if there is None else "different"
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        if len(self._differences) < _TOLD:
+            attributes: tuple[str, ...] = ()
+            if here is not None and there is not None:
+                attributes = tuple(sorted(name for name in here.keys() | there.keys() if _differ(name, here, there)))
+            self._differences.append(Difference(partition, name, kind, attributes[:_ATTRIBUTES]))
+
+    def told(self, source: str, *, items: int, refused: int) -> Comparison:
+        """All of it."""
+        return Comparison(
+            source=source,
+            items=items,
+            missing_here=self._counts.get("missing here", 0),
+            missing_there=self._counts.get("missing there", 0),
+            different=self._counts.get("different", 0),
+            refused=refused,
+            changing=self.changing,
+            differences=tuple(self._differences),
+        )
+
+
+def _differing(here: Mapping[str, Item], there: Mapping[str, Item], names: Any) -> list[str]:
+    return [name for name in names if not _same(here.get(name), there.get(name))]
+
+
+def _differ(name: str, here: Item, there: Item) -> bool:
+    return not (name in here and name in there and _same(here[name], there[name]))
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are the same: numbers by value, since an event may say 1 where the source has Decimal("1")."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return _kind(one) == _kind(other) and bool(one == other)
+
+
+def _kind(value: Any) -> type:
+    return Decimal if isinstance(value, int | float) and not isinstance(value, bool) else type(value)

@@ -1,0 +1,107 @@
+"""From a source into a spool: each item checked, placed in its partition, kept once; or refused, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from dynalayer.dead_letters import DeadLetter
+from dynalayer.errors import InvalidEventError, InvalidInputError
+from dynalayer.events import EventReader, Placed
+from dynalayer.sources import Page, Source
+from dynalayer.spools import Spool
+from dynalayer.values import item_from_json
+
+__all__ = ["gather"]
+
+
+def gather(
+    source: Source,
+    spool: Spool,
+    reader: EventReader,
+    partition: str | None,
+    *,
+    set_aside: bool,
+    told: Callable[[int], None],
+) -> None:
+    """Read what is still to be read of a source.
+
+    Args:
+        source: The source.
+        spool: Where its items are kept; it says how far they were read.
+        reader: Tells where an item belongs.
+        partition: Only this one's items are kept; None: all.
+        set_aside: Whether what cannot be taken is kept as dead letters; else it is an error.
+        told: Called after each page with the number of items read in this call.
+
+    Raises:
+        InvalidEventError: An item cannot be taken, and was not to be set aside; names it, and how many were read.
+        InvalidInputError: Two different items are one by partition and identifier; names both.
+        SourceError: The source failed.
+        SpoolError: The spool did.
+    """
+    work = _Gathering(source, spool, reader, partition, set_aside=set_aside)
+    segments, of = spool.segments()
+    with closing(_closable(source.pages(partition, segments, of))) as pages:
+        for page in pages:
+            work.take(page)
+            told(work.read)
+    spool.end_reading()
+
+
+def _closable(pages: Any) -> Any:
+    """What can be closed: an iterator of the caller's own need not be."""
+    return pages if hasattr(pages, "close") else (page for page in pages)
+
+
+@dataclass(slots=True)
+class _Gathering:
+    """What was read so far.
+
+    Attributes:
+        read: Items.
+    """
+
+    _source: Source
+    _spool: Spool
+    _reader: EventReader
+    _partition: str | None
+    set_aside: bool
+    read: int = 0
+
+    def take(self, page: Page) -> None:
+        """Keep a page."""
+        placed: list[Placed] = []
+        letters: list[bytes] = []
+        for item in page.items:
+            try:
+                place = self._reader.place(item, self._partition or "")
+            except InvalidInputError as error:
+                letters.append(self._refused(item, error))
+            else:
+                if self._partition in (None, place.partition):
+                    placed.append(place)
+            self.read += 1
+        self._keep(page, placed, letters)
+
+    def _refused(self, item: object, error: InvalidInputError) -> bytes:
+        if self.set_aside:
+            return DeadLetter(self._source.location, error.message, item).line()
+        raise InvalidEventError(
+            f"item {self._source.named(item)} of {self._source.location} cannot be taken: {error.message}; "
+            f"{self.read:,} items were read before it, and nothing was changed. Mend it in the source, or have such "
+            "items set aside in a file: dead_letters, or --dead-letters",
+            index=self.read,
+        ) from error
+
+    def _keep(self, page: Page, placed: Sequence[Placed], letters: Sequence[bytes]) -> None:
+        clash = self._spool.add(page.segment, page.position, ended=page.ended, placed=placed, letters=letters)
+        if clash is not None:
+            raise InvalidInputError(
+                f"two different items of {self._source.location} have the identifier {clash.placed.id!r:.100} in "
+                f"partition {clash.placed.partition!r:.100}: {self._source.named(clash.item)} and "
+                f"{self._source.named(item_from_json(clash.placed.encoded))}; nothing was changed. What identifies an "
+                "item in the layer must tell them apart"
+            )
