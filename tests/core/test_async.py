@@ -444,39 +444,43 @@ FORKED = """
 import anyio, os, signal, sys, threading
 from dynalayer import AsyncLayer
 
-backend = sys.argv[1]
-layer = AsyncLayer(table="users", get_item_unique_identifier="id", events="sqlite:///events.db", storage="local:there")
+def fork_and_go_on(backend):
+    layer = AsyncLayer(
+        table="users", get_item_unique_identifier="id", events=f"sqlite:///{backend}.db", storage=f"local:{backend}"
+    )
 
-async def put(name):
-    await layer.set([{"type": "PUT", "item": {"id": name}}])
+    async def put(name):
+        await layer.set([{"type": "PUT", "item": {"id": name}}])
 
-async def many():
-    async with anyio.create_task_group() as tasks:
-        for number in range(20):
-            tasks.start_soon(put, f"many-{number}")
+    async def many():
+        async with anyio.create_task_group() as tasks:
+            for number in range(20):
+                tasks.start_soon(put, f"many-{number}")
 
-anyio.run(many, backend=backend)
-with layer._workers._line.changed:      # a thread is in the midst of something
-    child = os.fork()
-if not child:
-    signal.alarm(20)
-    status = 1
-    try:
-        anyio.run(put, "child", backend=backend)
-        anyio.run(layer.close, backend=backend)
-        status = 0
-    finally:
-        os._exit(status)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-anyio.run(put, "parent", backend=backend)
-print(len(anyio.run(layer.get, backend=backend)))
+    anyio.run(many, backend=backend)
+    with layer._workers._line.changed:      # a thread is in the midst of something
+        child = os.fork()
+    if not child:
+        signal.alarm(20)
+        status = 1
+        try:
+            anyio.run(put, "child", backend=backend)
+            anyio.run(layer.close, backend=backend)
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    anyio.run(put, "parent", backend=backend)
+    print(len(anyio.run(layer.get, backend=backend)))
+
+for backend in sys.argv[1:]:
+    fork_and_go_on(backend)
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system knows no fork")
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_forked_child_goes_on_with_threads_of_its_own(backend: str, tmp_path: Path) -> None:
-    assert program(tmp_path, FORKED, backend) == "22\n"
+def test_a_forked_child_goes_on_with_threads_of_its_own(tmp_path: Path) -> None:
+    assert program(tmp_path, FORKED, *BACKENDS).split() == ["22", "22"]
 
 
 INTERRUPTED = """
@@ -488,22 +492,25 @@ def identify(item):
     time.sleep(0.2)
     return item["id"]
 
-options = dict(table="users", events="sqlite:///events.db", storage="local:there")
+def interrupt(backend):
+    options = dict(table="users", events=f"sqlite:///{backend}.db", storage=f"local:{backend}")
 
-async def main():
-    async with AsyncLayer(get_item_unique_identifier=identify, **options) as layer:
-        await layer.set([{"type": "PUT", "item": {"id": "a"}}])
-        await anyio.sleep(60)
+    async def main():
+        async with AsyncLayer(get_item_unique_identifier=identify, **options) as layer:
+            await layer.set([{"type": "PUT", "item": {"id": "a"}}])
+            await anyio.sleep(60)
 
-try:
-    anyio.run(main, backend=sys.argv[1])
-except KeyboardInterrupt:
-    print("interrupted")
-with Layer(**options) as layer:
-    print(len(layer.history()), layer.verify().ok)
+    try:
+        anyio.run(main, backend=backend)
+    except KeyboardInterrupt:
+        print("interrupted")
+    with Layer(**options) as layer:
+        print(len(layer.history()), layer.verify().ok)
+
+for backend in sys.argv[1:]:
+    interrupt(backend)
 """
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_keyboard_interrupt_ends_the_program_once_what_was_begun_is_settled(backend: str, tmp_path: Path) -> None:
-    assert program(tmp_path, INTERRUPTED, backend).split() == ["interrupted", "1", "True"]
+def test_a_keyboard_interrupt_ends_the_program_once_what_was_begun_is_settled(tmp_path: Path) -> None:
+    assert program(tmp_path, INTERRUPTED, *BACKENDS).split() == ["interrupted", "1", "True"] * 2
