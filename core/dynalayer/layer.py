@@ -534,9 +534,10 @@ class Layer(Scans):
         if not self._closed:
             with self._observers.running("close"):
                 self._trigger.close()
-                self._observers.closed()
+                self._observers.closing()
                 self._closed = True
-                self._runs.wait()
+                self._runs.end()
+                self._observers.closed()
                 self._log.close()
 
     def __enter__(self) -> Self:

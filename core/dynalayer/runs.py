@@ -38,9 +38,12 @@ class SyncRuns:
         self._lag = lag
         self._syncing = Running()
 
-    def wait(self) -> None:
-        """Wait until none runs but this thread's own: one that is cut off would hold leases until they run out."""
-        self._syncing.wait_for_others()
+    def end(self) -> None:
+        """Wait until none runs but this thread's own, and let none begin.
+
+        One that is cut off would hold leases until they run out.
+        """
+        self._syncing.end()
 
     def run(self, partition: str | None) -> SyncResult:
         """Sync a partition, or with None all that have pending events.

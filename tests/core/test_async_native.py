@@ -32,10 +32,19 @@ def with_set_held_up(gate: Gate, during: Callable[[AsyncLayer], Coroutine[Any, A
     asyncio.run(run())
 
 
-async def let_through_later(gate: Gate) -> None:
-    await gate.reached()
-    await asyncio.sleep(0.02)
-    gate.open.set()
+def let_time_out(gate: Gate) -> asyncio.Task[None]:
+    """Once the gate is reached a minute passes in the event loop, and after that the gate opens."""
+    loop, ahead = asyncio.get_running_loop(), [0.0]
+    real = loop.time
+    loop.time = lambda: real() + ahead[0]  # type: ignore[method-assign] # what all timers go by
+
+    async def pass_time() -> None:
+        await gate.reached()
+        ahead[0] = 60.0
+        await some_turns()
+        gate.open.set()
+
+    return asyncio.create_task(pass_time())
 
 
 def test_a_task_of_one_set_that_is_cancelled_has_the_events(gate: Gate) -> None:
@@ -53,8 +62,8 @@ def test_a_task_of_one_set_that_is_cancelled_has_the_events(gate: Gate) -> None:
 
 def test_a_set_that_wait_for_gave_up_has_the_events(gate: Gate) -> None:
     async def during(layer: AsyncLayer) -> None:
-        opens = asyncio.create_task(let_through_later(gate))
-        events = await asyncio.wait_for(layer.set([put("a")]), 0.01)
+        opens = let_time_out(gate)
+        events = await asyncio.wait_for(layer.set([put("a")]), 50)
         assert [event.id for event in events] == ["a"]
         await opens
 
@@ -64,8 +73,8 @@ def test_a_set_that_wait_for_gave_up_has_the_events(gate: Gate) -> None:
 def test_a_timeout_at_whose_end_the_set_is_settled_cancels_nothing_after_it(gate: Gate) -> None:
     async def during(layer: AsyncLayer) -> None:
         events: list[Event] = []
-        opens = asyncio.create_task(let_through_later(gate))
-        async with asyncio.timeout(0.01):
+        opens = let_time_out(gate)
+        async with asyncio.timeout(50):
             events = await layer.set([put("a")])
         await some_turns()
         assert [event.id for event in events] == ["a"]
@@ -76,12 +85,12 @@ def test_a_timeout_at_whose_end_the_set_is_settled_cancels_nothing_after_it(gate
 
 def test_a_timeout_that_ran_out_during_a_set_ends_what_comes_after_it(gate: Gate) -> None:
     async def during(layer: AsyncLayer) -> None:
-        opens = asyncio.create_task(let_through_later(gate))
+        opens = let_time_out(gate)
         events: list[Event] = []
         with pytest.raises(TimeoutError):  # noqa: PT012 -- the timeout's end is what raises
-            async with asyncio.timeout(0.01):
+            async with asyncio.timeout(50):
                 events = await layer.set([put("a")])
-                await asyncio.sleep(60)
+                await asyncio.sleep(600)
         assert [event.id for event in events] == ["a"]
         await opens
 
@@ -90,7 +99,7 @@ def test_a_timeout_that_ran_out_during_a_set_ends_what_comes_after_it(gate: Gate
 
 def test_the_sets_of_a_task_group_that_failed_are_settled_before_it_ends(gate: Gate) -> None:
     async def during(layer: AsyncLayer) -> None:
-        opens = asyncio.create_task(let_through_later(gate))
+        opens = let_time_out(gate)
 
         async def fails() -> None:
             await gate.reached()
