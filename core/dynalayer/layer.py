@@ -618,9 +618,10 @@ class Layer(Scans):
             with self._observers.running("close"):
                 self._followers.close()
                 self._trigger.close()
-                self._observers.closed()
+                self._observers.closing()
                 self._closed = True
-                self._runs.wait()
+                self._runs.end()
+                self._observers.closed()
                 self._log.close()
 
     def __enter__(self) -> Self:
