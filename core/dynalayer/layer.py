@@ -61,6 +61,7 @@ from dynalayer.triggering import Trigger
 from dynalayer.vacuuming import Vacuum, VacuumResult
 from dynalayer.values import Item, identifier_text
 from dynalayer.verifying import Verifier, VerifyResult
+from dynalayer.writing import Writing
 
 if TYPE_CHECKING:  # they are needed only by who asks for them
     from mypy_boto3_dynamodb.service_resource import Table
@@ -178,6 +179,7 @@ class Layer(Scans):
         self._followers = Followers(self._log, self._observers, clock)
         self._explainer = Explainer(self._log, self._storage, snapshots, self._reading, forever=forever)
         self._trigger = Trigger(self._manager, self._observers, self._runs.run)
+        self._writing = Writing(self.table_name, self._appender, self._observers, self._append)
 
     @classmethod
     def from_config(
@@ -225,13 +227,13 @@ class Layer(Scans):
         self._check_open()
         if isinstance(events, str | bytes | dict) or not isinstance(events, Iterable):
             raise InvalidInputError(f"set() takes a list of events, not {type(events).__name__}", operation="set")
-        return self._written("set", partial(self._appender.append, events))
+        return self._append("set", partial(self._appender.append, events))
 
-    def _written(self, operation: str, write: Callable[[], list[Event]]) -> list[Event]:
-        """Write as an operation, and tell observers and strategies of the events."""
+    def _append(self, operation: str, append: Callable[[], list[Event]]) -> list[Event]:
+        """Append in some way: observers are told, and strategies are asked about the partitions written."""
         self._check_open()
         with self._observers.running(operation):
-            appended = write()
+            appended = append()
             if appended:
                 self._observers.appended(appended)
         if appended and self._trigger.asks:
@@ -263,7 +265,7 @@ class Layer(Scans):
         self._check_open()
         with self._observers.running("table"):
             captured: CapturedTable = need_capturing().CapturedTable(
-                table, self.table_name, self._log, self._reader, self._appender, self._written
+                table, self.table_name, self._log, self._reader, self._appender, self._append
             )
             return captured
 
@@ -395,7 +397,10 @@ class Layer(Scans):
             EventLogError: The log failed.
         """
         self._check_open()
-        return self._followers.follow(consumer, since, wait=wait, poll=poll, partitions=partitions, on_reset=on_reset)
+        with self._observers.running("follow"):
+            return self._followers.follow(
+                consumer, since, wait=wait, poll=poll, partitions=partitions, on_reset=on_reset
+            )
 
     def consumers(self) -> tuple[Consumer, ...]:
         """Who follows, or has followed, and how many events each is behind."""
@@ -418,7 +423,7 @@ class Layer(Scans):
             EventLogError: The log failed.
         """
         self._check_open()
-        with self._observers.running("move_consumer", partition if isinstance(partition, str) else None):
+        with self._observers.running("move", partition if isinstance(partition, str) else None):
             self._followers.move(name, to, partition)
 
     def forget_consumer(self, name: str) -> None:
@@ -430,7 +435,7 @@ class Layer(Scans):
             EventLogError: The log failed.
         """
         self._check_open()
-        with self._observers.running("forget_consumer"):
+        with self._observers.running("forget"):
             self._followers.forget(name)
 
     @overload
