@@ -46,6 +46,7 @@ def first_cells(title: str) -> list[str]:
         "docs/plugins.md",
         "docs/s3.md",
         "docs/strategies.md",
+        "docs/streams.md",
         "docs/wrappers.md",
     ],
 )
