@@ -177,7 +177,7 @@ class Layer(Scans):
         self._vacuum = Vacuum(self._log, self._storage, clock)
         self._verifier = Verifier(self._log, self._storage, clock, forever=forever)
         self._followers = Followers(self._log, self._observers, clock)
-        self._explainer = Explainer(self._log, self._storage, snapshots, self._reading)
+        self._explainer = Explainer(self._log, self._storage, snapshots, self._reading, forever=forever)
         self._trigger = Trigger(self._manager, self._observers, self._runs.run)
         self._writing = Writing(table, self._log, self._reader, clock, self._appender, self._observers, self._written)
 
@@ -397,7 +397,10 @@ class Layer(Scans):
             EventLogError: The log failed.
         """
         self._check_open()
-        return self._followers.follow(consumer, since, wait=wait, poll=poll, partitions=partitions, on_reset=on_reset)
+        with self._observers.running("follow"):
+            return self._followers.follow(
+                consumer, since, wait=wait, poll=poll, partitions=partitions, on_reset=on_reset
+            )
 
     def consumers(self) -> tuple[Consumer, ...]:
         """Who follows, or has followed, and how many events each is behind."""
@@ -420,7 +423,7 @@ class Layer(Scans):
             EventLogError: The log failed.
         """
         self._check_open()
-        with self._observers.running("move_consumer", partition if isinstance(partition, str) else None):
+        with self._observers.running("move", partition if isinstance(partition, str) else None):
             self._followers.move(name, to, partition)
 
     def forget_consumer(self, name: str) -> None:
@@ -432,7 +435,7 @@ class Layer(Scans):
             EventLogError: The log failed.
         """
         self._check_open()
-        with self._observers.running("forget_consumer"):
+        with self._observers.running("forget"):
             self._followers.forget(name)
 
     @overload
@@ -615,9 +618,10 @@ class Layer(Scans):
             with self._observers.running("close"):
                 self._followers.close()
                 self._trigger.close()
-                self._observers.closed()
+                self._observers.closing()
                 self._closed = True
-                self._runs.wait()
+                self._runs.end()
+                self._observers.closed()
                 self._log.close()
 
     def __enter__(self) -> Self:

@@ -42,8 +42,8 @@ def main() -> None:
 for command in (
     import_events,
     import_snapshot,
-    follow_stream,
     reset,
+    follow_stream,
     get,
     history,
     export,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from dynalayer.cli.taking import lines_of
-from dynalayer.errors import ConfigurationError, InvalidInputError
+from dynalayer.errors import InvalidInputError
 from dynalayer.sources import SourceOption, need_source_tables
 from dynalayer.urls import URL
 from dynalayer.values import UNDECODABLE, Item, item_from_json
@@ -50,7 +50,7 @@ def chosen_source(source: str | None, from_jsonl: str | None, settings: Mapping[
         path = Path(from_jsonl)
         if not path.is_file():
             raise InvalidInputError(f"{from_jsonl}: there is no such file")
-        return partial(_items, path)
+        return _ItemsFile(path)
     place = {} if source else place_of_log(settings.get("events"))
     return need_source_tables().open_table(source or f"dynamodb://{settings['table']}", **place)
 
@@ -65,15 +65,24 @@ def place_of_log(events: object) -> dict[str, str]:
     return {name: url.options[name] for name in ("region", "endpoint_url") if name in url.options}
 
 
-def _items(path: Path) -> Iterator[Item]:
-    number = 0
-    try:
-        with path.open("rb") as file:
-            for line in lines_of(file):
-                number += 1
-                if line.strip():
-                    yield item_from_json(json.loads(line))
-    except UNDECODABLE as error:
-        raise ConfigurationError(f"{path}, line {number}: no JSON of an item: {error}") from error
-    except (EOFError, OSError, zlib.error) as error:
-        raise ConfigurationError(f"{path} cannot be read after line {number:,}: {error}") from error
+@dataclass(frozen=True, slots=True)
+class _ItemsFile:
+    """The items of a JSON Lines file; called, it gives them."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __call__(self) -> Iterator[Item]:
+        number = 0
+        try:
+            with self.path.open("rb") as file:
+                for line in lines_of(file):
+                    number += 1
+                    if line.strip():
+                        yield item_from_json(json.loads(line))
+        except UNDECODABLE as error:
+            raise InvalidInputError(f"{self.path}, line {number}: no JSON of an item: {error}") from error
+        except (EOFError, OSError, zlib.error) as error:
+            raise InvalidInputError(f"{self.path} cannot be read after line {number:,}: {error}") from error
