@@ -50,6 +50,7 @@ def first_cells(title: str) -> list[str]:
         "docs/reset.md",
         "docs/s3.md",
         "docs/strategies.md",
+        "docs/streams.md",
         "docs/wrappers.md",
     ],
 )
