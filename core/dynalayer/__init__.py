@@ -14,6 +14,7 @@ from dynalayer.errors import (
     ConditionFailedError,
     ConfigurationError,
     ConflictError,
+    ConsumerTakenError,
     EventLogError,
     HistoryError,
     InvalidEventError,
@@ -24,6 +25,7 @@ from dynalayer.errors import (
     PluginError,
     PluginLoadError,
     PluginNotFoundError,
+    PositionExpiredError,
     SegmentCorruptError,
     SegmentMissingError,
     SourceError,
@@ -38,6 +40,7 @@ from dynalayer.eventlog.sqlite import SQLiteEventLog
 from dynalayer.events import Event
 from dynalayer.explaining import Explanation
 from dynalayer.facts import ErrorFacts
+from dynalayer.following import Consumer, ConsumerPosition, Feed
 from dynalayer.hookspecs import Adapter, Capabilities, Job, Wrapper, hookimpl
 from dynalayer.layer import Layer
 from dynalayer.names import safe_name
@@ -68,6 +71,7 @@ from dynalayer.wrapping import WrappedAdapter
 
 if typing.TYPE_CHECKING:
     from dynalayer.aio import AsyncLayer
+    from dynalayer.aio_reading import AsyncFeed
     from dynalayer.aio_tables import AsyncCapturedTable
     from dynalayer.capturing import CapturedTable
     from dynalayer.eventlog.dynamodb import DynamoDBEventLog, TableMade, create_table
@@ -77,6 +81,7 @@ __all__ = [
     "Adapter",
     "AppendError",
     "AsyncCapturedTable",
+    "AsyncFeed",
     "AsyncLayer",
     "BatchError",
     "Capabilities",
@@ -86,6 +91,9 @@ __all__ = [
     "ConditionFailedError",
     "ConfigurationError",
     "ConflictError",
+    "Consumer",
+    "ConsumerPosition",
+    "ConsumerTakenError",
     "Cost",
     "Difference",
     "DurableFiles",
@@ -95,6 +103,7 @@ __all__ = [
     "EventLog",
     "EventLogError",
     "Explanation",
+    "Feed",
     "Finding",
     "HistoryError",
     "ImportResult",
@@ -113,6 +122,7 @@ __all__ = [
     "PluginError",
     "PluginLoadError",
     "PluginNotFoundError",
+    "PositionExpiredError",
     "Prices",
     "Request",
     "ResetProgress",
@@ -154,7 +164,11 @@ __all__ = [
 _OF_DYNAMODB = frozenset({"DynamoDBEventLog", "TableMade", "create_table"})
 
 # Likewise what needs anyio, which only who runs an event loop has a use for.
-_OF_ANYIO = {"AsyncCapturedTable": "dynalayer.aio_tables", "AsyncLayer": "dynalayer.aio"}
+_OF_ANYIO = {
+    "AsyncFeed": "dynalayer.aio_reading",
+    "AsyncCapturedTable": "dynalayer.aio_tables",
+    "AsyncLayer": "dynalayer.aio",
+}
 
 
 def __getattr__(name: str) -> object:

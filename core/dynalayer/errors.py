@@ -19,7 +19,9 @@
     ├── SourceError              a source of items, such as the source table, failed or cannot be used
     ├── SpoolError               what was read of a source could not be kept on this machine
     ├── HistoryError             an as-of read reaches past what is kept, or past the newest version
+    │   └── PositionExpiredError a consumer's next events have expired
     ├── ConflictError            others moved the same partition on, again and again
+    │   └── ConsumerTakenError   another process follows under the consumer's name
     ├── PluginError              a plugin broke, or does not fit
     │   ├── PluginNotFoundError  nothing by that name is installed
     │   └── PluginLoadError      it is installed, and its import failed
@@ -39,6 +41,7 @@ __all__ = [
     "ConditionFailedError",
     "ConfigurationError",
     "ConflictError",
+    "ConsumerTakenError",
     "EventLogError",
     "HistoryError",
     "InvalidEventError",
@@ -50,6 +53,7 @@ __all__ = [
     "PluginError",
     "PluginLoadError",
     "PluginNotFoundError",
+    "PositionExpiredError",
     "SegmentCorruptError",
     "SegmentMissingError",
     "SourceError",
@@ -279,8 +283,28 @@ class HistoryError(LayerError):
     """An as-of read reaches past what is kept, or names a version, moment or cursor that is not there."""
 
 
+class PositionExpiredError(HistoryError):
+    """The events that a consumer would be given next have expired.
+
+    Attributes:
+        consumer: The consumer's name.
+        first: The first version that is missing.
+        last: The last one.
+    """
+
+    def __init__(self, message: str, *, consumer: str, first: int, last: int, partition: str) -> None:
+        super().__init__(message, partition=partition)
+        self.consumer = consumer
+        self.first = first
+        self.last = last
+
+
 class ConflictError(LayerError):
     """Others moved the partition on at every one of a bounded number of tries. Nothing is lost."""
+
+
+class ConsumerTakenError(ConflictError):
+    """Another process follows under the consumer's name, or the consumer was moved or forgotten. Nothing is lost."""
 
 
 class PluginError(LayerError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Self, Unpack, overload
@@ -22,6 +23,7 @@ from dynalayer.errors import ClosedError, InvalidInputError
 from dynalayer.eventlog.base import EventLog
 from dynalayer.events import Event, EventReader, ItemFunction, check_partition, check_table, check_versions
 from dynalayer.explaining import Explainer, Explanation
+from dynalayer.following import Consumer, Feed, Followers
 from dynalayer.keeping import HistoryKeeper
 from dynalayer.metas import layer_meta, partition_meta
 from dynalayer.observing import Observers
@@ -173,6 +175,7 @@ class Layer(Scans):
         self._runs = SyncRuns(self._log, syncer, resetter, self._observers, _STRATEGY_LAG)
         self._vacuum = Vacuum(self._log, self._storage, clock)
         self._verifier = Verifier(self._log, self._storage, clock, forever=forever)
+        self._followers = Followers(self._log, self._observers, clock)
         self._explainer = Explainer(self._log, self._storage, snapshots, self._reading)
         self._trigger = Trigger(self._manager, self._observers, self._runs.run)
 
@@ -355,6 +358,81 @@ class Layer(Scans):
         with self._observers.running("history", partition):
             return self._historian.history(partition, identifier, min(max(after, 0), _MAX_VERSION), through)
 
+    def follow(
+        self,
+        consumer: str,
+        *,
+        since: datetime | str | None = None,
+        wait: bool = True,
+        poll: float = 1.0,
+        partitions: Iterable[str] | None = None,
+        on_reset: Callable[[str, int], object] | None = None,
+    ) -> Feed:
+        """Every event of every partition, each at least once, a partition's in order; the log keeps how far it came.
+
+        An event counts as handled when the next one is asked for: one that the loop was left at comes again.
+
+        Args:
+            consumer: The name under which the position is kept, up to 255 bytes. Who follows last under a name goes
+                on; who did before is told.
+            since: Where a consumer begins that is new: `"beginning"` (the default: with all that is kept), `"now"`, an
+                aware moment, or the cursor of a sync. One that is not new goes on where it was.
+            wait: Wait for what is still to come; else it ends when all that is there is read.
+            poll: Seconds between two looks for something new.
+            partitions: Only these.
+            on_reset: A function of a partition and a version, called in the partition's order: up to that version its
+                items have changed without events, by a reset, or because events before the beginning have expired.
+                Read it whole, by `get`. Left out, a warning is logged once.
+
+        Returns:
+            An iterator, which has `stop()` and `close()`, and is a context manager.
+
+        Raises:
+            InvalidInputError: An argument is wrong.
+            HistoryError: `since` is no sync's cursor.
+            PositionExpiredError: When iterated: a consumer's next events have expired.
+            ConsumerTakenError: When iterated: another process follows under the name.
+            EventLogError: The log failed.
+        """
+        self._check_open()
+        return self._followers.follow(consumer, since, wait=wait, poll=poll, partitions=partitions, on_reset=on_reset)
+
+    def consumers(self) -> tuple[Consumer, ...]:
+        """Who follows, or has followed, and how many events each is behind."""
+        self._check_open()
+        with self._observers.running("consumers"):
+            return self._followers.consumers()
+
+    def move_consumer(self, name: str, to: datetime | str | int, *, partition: str | None = None) -> None:
+        """Let a consumer go on elsewhere. Who follows under its name is told, and has to follow again.
+
+        Args:
+            name: The consumer.
+            to: `"beginning"`, `"now"`, an aware moment, the cursor of a sync, or a version: it goes on after that.
+            partition: Only this one; left out, all. A version is one partition's.
+
+        Raises:
+            InvalidInputError: There is no such consumer, or `to` is no place.
+            HistoryError: There is no such version or cursor, or what follows the version has expired.
+            ConsumerTakenError: Another began to follow meanwhile; stop it, and do it again.
+            EventLogError: The log failed.
+        """
+        self._check_open()
+        with self._observers.running("move_consumer", partition if isinstance(partition, str) else None):
+            self._followers.move(name, to, partition)
+
+    def forget_consumer(self, name: str) -> None:
+        """Forget a consumer and its positions. Who follows under its name is told.
+
+        Raises:
+            InvalidInputError: There is no such consumer.
+            ConsumerTakenError: Another began to follow meanwhile; stop it, and do it again.
+            EventLogError: The log failed.
+        """
+        self._check_open()
+        with self._observers.running("forget_consumer"):
+            self._followers.forget(name)
+
     @overload
     def meta(self) -> LayerMeta: ...
 
@@ -533,6 +611,7 @@ class Layer(Scans):
         """
         if not self._closed:
             with self._observers.running("close"):
+                self._followers.close()
                 self._trigger.close()
                 self._observers.closing()
                 self._closed = True

@@ -12,6 +12,7 @@ from dynalayer.cli.conformance import conformance
 from dynalayer.cli.demo import demo
 from dynalayer.cli.doctor import doctor
 from dynalayer.cli.exporting import export
+from dynalayer.cli.following import consumers, follow
 from dynalayer.cli.installed import plugins
 from dynalayer.cli.looking import explain, get, history, status
 from dynalayer.cli.new_adapter import new_adapter
@@ -44,6 +45,8 @@ for command in (
     get,
     history,
     export,
+    follow,
+    consumers,
     sync,
     status,
     explain,

@@ -25,6 +25,7 @@ import orjson
 from dynalayer.clock import INITIAL, MICROSECONDS, from_iso
 from dynalayer.costs import Cost, Usage
 from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove
+from dynalayer.eventlog.watching import Reached, Watch, WholeWatch
 from dynalayer.segments import SegmentKind
 from dynalayer.values import UNDECODABLE
 
@@ -489,6 +490,17 @@ class EventLog(ABC):
     @abstractmethod
     def partitions(self) -> tuple[str, ...]:
         """Every partition that has ever had a record, sorted."""
+
+    @abstractmethod
+    def survey(self) -> Mapping[str, Reached]:
+        """How far every partition has come, by one look at all of them.
+
+        A log whose lists lag tells of pending records as far as they show them, and surely of all that is folded.
+        """
+
+    def watch(self) -> Watch:
+        """What tells from now on where something happens, at less cost than `survey`."""
+        return WholeWatch(self.survey)
 
     @abstractmethod
     def lease(self, partition: str, owner: str, now: int, until: int) -> bool:

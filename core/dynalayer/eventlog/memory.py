@@ -27,6 +27,7 @@ from dynalayer.eventlog.base import (
     Unmarked,
 )
 from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove, check_move
+from dynalayer.eventlog.watching import Reached
 
 __all__ = ["MemoryEventLog"]
 
@@ -259,6 +260,12 @@ class MemoryEventLog(EventLog):
         """See `EventLog`."""
         with self._open():
             return tuple(sorted(partition for partition, kept in self._partitions.items() if kept.version))
+
+    def survey(self) -> Mapping[str, Reached]:
+        """See `EventLog`."""
+        with self._open():
+            kept = self._partitions.items()
+            return {partition: Reached(each.version, each.head.reset) for partition, each in kept if each.version}
 
     def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
         """See `EventLog`."""

@@ -35,6 +35,7 @@ from dynalayer.eventlog.base import (
 )
 from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove, check_move
 from dynalayer.eventlog.sqlite_file import SQLiteFile, nothing_was_done
+from dynalayer.eventlog.watching import Reached, Watch, WholeWatch
 from dynalayer.values import UNDECODABLE
 
 __all__ = ["SQLiteEventLog"]
@@ -320,6 +321,28 @@ class SQLiteEventLog(EventLog):
     def partitions(self) -> tuple[str, ...]:
         """See `EventLog`."""
         return self._names("SELECT name FROM partitions WHERE layer = ? AND version > 0")
+
+    def survey(self) -> Mapping[str, Reached]:
+        """See `EventLog`."""
+        with self._file.reading() as db:
+            found = db.execute(
+                "SELECT name, version, json_extract(head, '$.reset') FROM partitions WHERE layer = ? AND version > 0",
+                (self._layer,),
+            )
+            with self._undamaged():
+                return {name: Reached(version, int(reset or 0)) for name, version, reset in found}
+
+    def watch(self) -> Watch:
+        """See `EventLog`; all partitions are compared only where the layer's own row is another.
+
+        A reset that folded no event leaves that row alone: it shows with the next append or sync, or in `survey`.
+        """
+        return WholeWatch(self.survey, self._token)
+
+    def _token(self) -> object:
+        with self._file.reading() as db:
+            told = "SELECT appended, folded, last_nonce, cursor FROM layers WHERE id = ?"
+            return db.execute(told, (self._layer,)).fetchone()
 
     def _names(self, query: str) -> tuple[str, ...]:
         with self._file.reading() as db:

@@ -1032,6 +1032,55 @@ class EventLogConformance:
         log.expire(_LATER, 10, _cursor(0))
         assert [each.name for each in log.checkpoints("reader")] == ["forever"]
 
+    # Finding what is new
+
+    def test_a_survey_tells_how_far_every_partition_has_come(self, log: EventLog) -> None:
+        """What is pending, what is folded, and what was reset."""
+        assert log.survey() == {}
+        _append(log, "eu", times=3)
+        _append(log, "us", times=2)
+        _append(log, "de")
+        _fold(log, "eu", 2, 1)
+        _fold(log, "us", 2, 2)
+        _mark(log, "us", 2, 2)
+        move = _folded(log, "de", 1, 3)
+        assert log.move_head("de", replace(move, head=replace(move.head, reset=1)))
+        told = log.survey()
+        assert {name: each.version for name, each in told.items()} == {"eu": 3, "us": 2, "de": 1}
+        assert {name: each.reset for name, each in told.items()} == {"eu": 0, "us": 0, "de": 1}
+
+    def test_a_lease_alone_makes_no_partition_in_a_survey(self, log: EventLog) -> None:
+        """Nor does it where it was given back."""
+        assert log.lease("eu", "ann", 100, 200)
+        assert log.survey() == {}
+        log.release("eu", "ann")
+        assert log.survey() == {}
+
+    def test_a_watch_tells_of_each_partition_in_which_something_was_appended(self, log: EventLog) -> None:
+        """Also where it was folded and marked before the look."""
+        watch = log.watch()
+        for sync, partition in enumerate(("eu", "us", "eu"), 1):
+            _append(log, partition)
+            version = log.tail(partition)
+            told = watch.look()
+            assert told[partition].version >= version
+            _append(log, partition)
+            _fold(log, partition, version + 1, sync)
+            _mark(log, partition, version + 1, sync)
+            told = watch.look()
+            assert told[partition].version >= version + 1
+
+    def test_a_watch_tells_what_another_object_appended(self, log: EventLog, other: EventLog) -> None:
+        """To one that is pending, and to one that is folded already."""
+        watch = log.watch()
+        watch.look()
+        _append(other, "eu")
+        assert watch.look()["eu"].version >= 1
+        _append(other, "us")
+        _fold(other, "us", 1, 1)
+        _mark(other, "us", 1, 1)
+        assert watch.look()["us"].version >= 1
+
     # Several objects on one store
 
     def test_two_objects_on_one_store_see_one_another(self, log: EventLog, other: EventLog) -> None:
@@ -1114,6 +1163,8 @@ class EventLogConformance:
             "mark": lambda: log.mark("eu", [Mark(1, "n1", _cursor(1), _SECOND)]),
             "pending": log.pending,
             "partitions": log.partitions,
+            "survey": log.survey,
+            "watch": lambda: log.watch().look(),
             "lease": lambda: log.lease("eu", "ann", 100, 200),
             "release": lambda: log.release("eu", "ann"),
             "old_segments": lambda: log.old_segments("eu"),

@@ -37,10 +37,12 @@ from dynalayer.eventlog.base import (
     Unmarked,
 )
 from dynalayer.eventlog.checkpoints import Checkpoint, CheckpointMove
+from dynalayer.eventlog.watching import Reached, Watch
 from dynalayer.hookspecs import Adapter
 from dynalayer.wrapping import WrappedAdapter
 
 __all__ = [
+    "FOLLOW_POINTS",
     "HISTORY_POINTS",
     "RESET_POINTS",
     "SET_POINTS",
@@ -124,6 +126,10 @@ RESET_POINTS = _around(
     "expire",
 )
 """Every crash point of a `reset()`, about in the order in which they are first reached."""
+FOLLOW_POINTS = _around(
+    "checkpoint", "move_checkpoint", "checkpoints", "survey", "head", "read", "watch", "look", "partition_state"
+)
+"""Every crash point of a `follow()` that makes its consumer, about in the order in which they are first reached."""
 
 _HOOKS = (
     "layer_setter",
@@ -134,7 +140,7 @@ _HOOKS = (
     "layer_columns",
     "layer_publish",
 )
-_POINTS = frozenset(_around(*EventLog.__abstractmethods__ - {"origin", "close"}, "tail", *_HOOKS))
+_POINTS = frozenset(_around(*EventLog.__abstractmethods__ - {"origin", "close"}, "tail", "watch", "look", *_HOOKS))
 
 
 class Crashed(BaseException):
@@ -287,6 +293,14 @@ class WrappedLog(EventLog):
         """See `EventLog`."""
         return self.through("partitions", self._log.partitions)
 
+    def survey(self) -> Mapping[str, Reached]:
+        """See `EventLog`."""
+        return self.through("survey", self._log.survey)
+
+    def watch(self) -> Watch:
+        """See `EventLog`; its looks go by the name `look`."""
+        return _WrappedWatch(self, self.through("watch", self._log.watch))
+
     def lease(self, partition: str, owner: str, now: int, until: int) -> bool:
         """See `EventLog`."""
         return self.through("lease", self._log.lease, partition, owner, now, until)
@@ -346,6 +360,15 @@ class WrappedLog(EventLog):
     def close(self) -> None:
         """See `EventLog`. Never through `through`: what is held is given back whatever happened."""
         self._log.close()
+
+
+class _WrappedWatch(Watch):
+    def __init__(self, log: WrappedLog, watch: Watch) -> None:
+        self._log = log
+        self._watch = watch
+
+    def look(self) -> Mapping[str, Reached]:
+        return self._log.through("look", self._watch.look)
 
 
 class CrashPoints(WrappedLog):

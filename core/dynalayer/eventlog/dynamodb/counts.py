@@ -124,6 +124,11 @@ class Counts:
         with self._lock:
             return set(self._appended)
 
+    def own_versions(self) -> dict[str, int]:
+        """Of these partitions the newest version that this process put there."""
+        with self._lock:
+            return dict(self._appended)
+
     def own_folded(self, listed: set[str]) -> set[str]:
         """Partitions that this process folded and the index does not list yet."""
         with self._lock:

@@ -48,6 +48,8 @@ from dynalayer.eventlog.dynamodb.side_by_side import side_by_side
 from dynalayer.eventlog.dynamodb.slots import NotAppendedError, Slots
 from dynalayer.eventlog.dynamodb.table import check_table
 from dynalayer.eventlog.dynamodb.together import Action, Refusal, Together
+from dynalayer.eventlog.dynamodb.watching import IndexWatch
+from dynalayer.eventlog.watching import Reached, Watch
 from dynalayer.events import check_table as check_table_name
 
 if TYPE_CHECKING:
@@ -338,6 +340,26 @@ class DynamoDBEventLog(EventLog):
     def _folded(self) -> set[str]:
         heads = self._index.heads()
         return heads | self._counts.own_folded(heads)
+
+    def survey(self) -> Mapping[str, Reached]:
+        """See `EventLog`; the heads are read in batches, after the index has shown what is pending."""
+        with self._undamaged():
+            self._shards.look()
+            versions = self._index.versions(rows.pending_cursors(self._shards.noted)) | self._counts.own_versions()
+            found = {partition: Reached(version) for partition, version in versions.items()}
+            for row in self._connection.batch_get(
+                [self._head_key(each) for each in sorted(self._folded() | set(found))]
+            ):
+                partition = rows.partition_of(rows.text(row, "pk"))
+                head = rows.head_of(row)
+                version = max(head.version, versions.get(partition, 0))
+                if version:  # else it is the head of a lease alone
+                    found[partition] = Reached(version, head.reset)
+        return found
+
+    def watch(self) -> Watch:
+        """See `EventLog`; late where the index is, and where a sync goes on for minutes."""
+        return IndexWatch(self._connection, self.table, self._index, self._shards, self._counts, self.last_cursor)
 
     # Leases
 
