@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,10 @@ from dynalayer.clock import to_iso
 from dynalayer.errors import EventLogError
 from dynalayer.eventlog.base import Head, HeadMove, Mark, Record, Run, SegmentRef
 from dynalayer.eventlog.memory import MemoryEventLog
+from dynalayer.events import Event
 from dynalayer.fold import NetChanges
+from dynalayer.following.handing_out import HandingOut
+from dynalayer.following.positions import Position
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -227,6 +230,29 @@ def segments_of_two_moves_count_twice(patch: pytest.MonkeyPatch) -> None:
         return replace(moved, events_total=moved.events_total + (1 if head.segments else 0))
 
     patch.setattr(syncing, "head_after", head_after)
+
+
+def an_event_counts_as_handled_once_it_is_handed_out(patch: pytest.MonkeyPatch) -> None:
+    record = HandingOut._record
+
+    def handed_out(self: Any, partition: str, each: Record, head: Head) -> Iterator[Event]:
+        for event in record(self, partition, each, head):
+            position = self._positions.at(partition)
+            self._positions.reach(partition, replace(position, index=position.index + 1, events=position.events + 1))
+            yield event
+            self._positions.reach(partition, position)
+
+    patch.setattr(HandingOut, "_record", handed_out)
+
+
+def a_follower_passes_over_what_has_expired(patch: pytest.MonkeyPatch) -> None:
+    def passed(self: Any, partition: str, run: Run) -> bool:
+        position = self._positions.at(partition)
+        if position.version < run.head.version:
+            self._positions.reach(partition, Position(run.head.version, 0, run.head.events_total, position.reset))
+        return False
+
+    patch.setattr(HandingOut, "_is_torn", passed)
 
 
 PLANTS: dict[str, Plant] = {

@@ -109,7 +109,7 @@ class HookSpecs:
     def layer_publish(self, partition: str, origin: str, version: int, items: Mapping[str, Item]) -> bool | None:
         """Put all items of a partition, by identifier, where other programs read them; True when they are there.
 
-        Called by a sync or a takeover right before it moves the head to that version, where `capabilities` say
+        Called by a sync, a takeover or a reset right before it moves the head to that version, where `capabilities` say
         `publishing`. What fails here leaves the partition as it was, and the next one tries again. Syncs may overlap:
         an older version should not replace a newer one of the same event log. Versions of two logs do not compare, and
         a log that was made anew begins at 1: `origin` tells them apart.
@@ -146,7 +146,7 @@ class HookSpecs:
 
     @hookspec
     def layer_synced(self, result: SyncResult) -> None:
-        """Called by each sync that folded something, and each takeover that did, within its operation."""
+        """Called by each sync that folded something, and each takeover or reset that did, within its operation."""
 
     @hookspec
     def layer_failed(self, operation: str, error: Exception) -> None:

@@ -61,6 +61,7 @@ from dynalayer.triggering import Trigger
 from dynalayer.vacuuming import Vacuum, VacuumResult
 from dynalayer.values import Item, identifier_text
 from dynalayer.verifying import Verifier, VerifyResult
+from dynalayer.writing import Writing
 
 if TYPE_CHECKING:  # they are needed only by who asks for them
     from mypy_boto3_dynamodb.service_resource import Table
@@ -176,8 +177,9 @@ class Layer(Scans):
         self._vacuum = Vacuum(self._log, self._storage, clock)
         self._verifier = Verifier(self._log, self._storage, clock, forever=forever)
         self._followers = Followers(self._log, self._observers, clock)
-        self._explainer = Explainer(self._log, self._storage, snapshots, self._reading)
+        self._explainer = Explainer(self._log, self._storage, snapshots, self._reading, forever=forever)
         self._trigger = Trigger(self._manager, self._observers, self._runs.run)
+        self._writing = Writing(table, self._log, self._reader, clock, self._appender, self._observers, self._written)
 
     @classmethod
     def from_config(
@@ -395,7 +397,10 @@ class Layer(Scans):
             EventLogError: The log failed.
         """
         self._check_open()
-        return self._followers.follow(consumer, since, wait=wait, poll=poll, partitions=partitions, on_reset=on_reset)
+        with self._observers.running("follow"):
+            return self._followers.follow(
+                consumer, since, wait=wait, poll=poll, partitions=partitions, on_reset=on_reset
+            )
 
     def consumers(self) -> tuple[Consumer, ...]:
         """Who follows, or has followed, and how many events each is behind."""
@@ -418,7 +423,7 @@ class Layer(Scans):
             EventLogError: The log failed.
         """
         self._check_open()
-        with self._observers.running("move_consumer", partition if isinstance(partition, str) else None):
+        with self._observers.running("move", partition if isinstance(partition, str) else None):
             self._followers.move(name, to, partition)
 
     def forget_consumer(self, name: str) -> None:
@@ -430,7 +435,7 @@ class Layer(Scans):
             EventLogError: The log failed.
         """
         self._check_open()
-        with self._observers.running("forget_consumer"):
+        with self._observers.running("forget"):
             self._followers.forget(name)
 
     @overload

@@ -282,12 +282,16 @@ class _Reset:
             if len(self._errors) == _FAILURES:
                 return
         wait = _WAITS[0]
-        while held and time.monotonic() < until:
-            if self._commit(held[0], sync):
-                held.popleft()
-                wait = _WAITS[0]
-                continue
-            held.rotate(-1)
+        while held:
+            last = time.monotonic() >= until  # a lease that ran out until then is seen once more
+            for _ in range(len(held)):
+                each = held.popleft()
+                if not self._commit(each, sync):
+                    held.append(each)
+                if len(self._errors) == _FAILURES:
+                    return
+            if last:
+                return
             time.sleep(random.uniform(0, wait))  # noqa: S311 -- jitter, no secret
             wait = min(2 * wait, _WAITS[1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import secrets
@@ -18,11 +19,13 @@ import pytest
 import servers
 import warm
 from dynalayer import Event, Item, Layer
+from dynalayer.cli.options import event_line
 from dynalayer.testing.dynamodb import Faults, FaultyDynamoDB
 
-from .workers import DEADLY, LEASE, PARTITIONS, open_layer, open_log
+from .workers import CONSUMER, DEADLY, FOLLOWED, LEASE, PARTITIONS, open_layer, open_log
 
 WORKERS = {f"writer-{number}": "writer" for number in range(4)} | {f"syncer-{number}": "syncer" for number in range(2)}
+WORKERS["follower"] = "follower"
 EVENTS = 20_000
 PATIENCE = 240  # seconds
 FAULTS = Faults(
@@ -206,6 +209,27 @@ def check_counts(layer: Layer, history: dict[str, list[Event]]) -> None:
     assert whole.synced_last_total == synced[whole.cursor]
 
 
+def check_followed(fleet: Fleet, layer: Layer, history: dict[str, list[Event]]) -> None:
+    """Who followed was given every event, in order when first; and what they made of it is the layer."""
+    told = [json.loads(line) for line in lines(fleet.folder / FOLLOWED)]
+    given = len(told)
+    with layer.follow(CONSUMER, wait=False) as feed:
+        told += [json.loads(event_line(event)) for event in feed]
+    assert list(layer.follow(CONSUMER, wait=False)) == []
+    assert [consumer.behind for consumer in layer.consumers()] == [0]
+    first: dict[str, dict[str, None]] = {partition: {} for partition in PARTITIONS}
+    index: dict[str, dict[str, Item]] = {partition: {} for partition in PARTITIONS}
+    for event in told:
+        first[event["partition"]][event["item"]["token"]] = None
+        index[event["partition"]].pop(event["id"], None)
+        if event["type"] != "DELETE":
+            index[event["partition"]][event["id"]] = event["item"]
+    for partition, events in history.items():
+        assert list(first[partition]) == [event.item["token"] for event in events]
+        assert [index[partition][each] for each in sorted(index[partition])] == layer.get(partition)
+    assert given > 1000  # else it proves little
+
+
 def check_what_is_left(fleet: Fleet, acknowledged: dict[str, list[str]]) -> None:
     folder, events = fleet.folder, fleet.world.quiet
     log = open_log(events)
@@ -219,6 +243,7 @@ def check_what_is_left(fleet: Fleet, acknowledged: dict[str, list[str]]) -> None
         items = {partition: layer.get(partition) for partition in PARTITIONS}
         assert items == {partition: folded(events) for partition, events in history.items()}
         assert layer.verify().findings == ()
+        check_followed(fleet, layer, history)
 
         drain(layer)
         assert items == {partition: layer.get(partition) for partition in PARTITIONS}

@@ -1,4 +1,4 @@
-"""What the processes of `test_killed_processes.py` run: `workers.py writer|syncer FOLDER EVENTS NAME INCARNATION SEED`.
+"""What the processes of `test_killed_processes.py` run: `workers.py KIND FOLDER EVENTS NAME INCARNATION SEED`.
 
 They end only by being killed, or when whoever started them is gone. What they find wrong ends them with an error; what
 a service put off, they do again.
@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import random
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from dynalayer import AppendError, EventLog, Item, Layer, LayerError
+from dynalayer.cli.options import event_line
 from dynalayer.opening import open_event_log
 from dynalayer.testing.faults import Crash, CrashPoints
 
@@ -21,6 +24,8 @@ PARTITIONS = ("north", "south", "east", "west", "")
 LEASE = 1.0  # short, so that what the dead hold stalls nobody
 DEADLY = ("after move_head", "before mark")
 LIFETIME = 300
+CONSUMER = "search-index"
+FOLLOWED = "followed"  # the file of what it was given
 
 
 def open_log(events: str) -> EventLog:
@@ -166,9 +171,33 @@ class Syncer:
         time.sleep(self._random.uniform(0, 0.05))
 
 
+class Follower:
+    """Follows, and writes down what it is given; for a while at a time, so that it sees when it is alone."""
+
+    def __init__(self, folder: Path, events: str, _name: str, _incarnation: int, rng: random.Random) -> None:
+        self._layer = open_layer(folder, open_log(events))
+        self._given, self._put_off = Lines(folder / FOLLOWED), Lines(folder / "put_off")
+        self._random = rng
+
+    def turn(self) -> None:
+        try:
+            with self._layer.follow(CONSUMER, poll=0.3) as feed:
+                ends = threading.Timer(self._random.uniform(1, 6), feed.stop)
+                ends.daemon = True
+                ends.start()
+                for event in feed:
+                    self._given.add(event_line(event).decode().rstrip())
+        except LayerError as error:
+            if not error.retryable:
+                raise
+            self._put_off.add(str(error))
+
+
 def main(kind: str, folder: str, events: str, name: str, incarnation: str, seed: str) -> None:
     rng = random.Random(f"{seed} {name} {incarnation}")
-    worker = (Writer if kind == "writer" else Syncer)(Path(folder), events, name, int(incarnation), rng)
+    workers: dict[str, Callable[..., Writer | Syncer | Follower]]
+    workers = {"writer": Writer, "syncer": Syncer, "follower": Follower}
+    worker = workers[kind](Path(folder), events, name, int(incarnation), rng)
     parent, end = os.getppid(), time.monotonic() + LIFETIME
     while os.getppid() == parent and time.monotonic() < end:
         worker.turn()

@@ -28,6 +28,9 @@ class Reached:
 class Watch(ABC):
     """What somebody who follows a log looks through, again and again. It belongs to one thread at a time."""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     @abstractmethod
     def look(self) -> Mapping[str, Reached]:
         """Partitions in which something may have happened since the last look, each with how far it has come.

@@ -62,18 +62,16 @@ class Followers:
         if isinstance(partitions, str | bytes) or not (partitions is None or isinstance(partitions, Iterable)):
             raise InvalidInputError(f"partitions={quoted(partitions)} is no list of partitions")
         only = None if partitions is None else frozenset(map(check_partition, partitions))
-        with self._observers.running("follow"):
-            positions = self._taken(name, since)
-            events = HandingOut(
-                self._log,
-                positions,
-                consumer=name,
-                partitions=only,
-                wait=wait,
-                poll=float(poll),
-                on_reset=on_reset,
-                observers=self._observers,
-            )
+        events = HandingOut(
+            self._log,
+            self._taken(name, since),
+            consumer=name,
+            partitions=only,
+            wait=wait,
+            poll=float(poll),
+            on_reset=on_reset,
+            observers=self._observers,
+        )
         feed = Feed(name, events)
         self._feeds.add(feed)
         return feed

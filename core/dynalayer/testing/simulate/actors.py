@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dynalayer.clock import to_datetime
-from dynalayer.errors import AppendError, ConflictError, HistoryError, InvalidInputError, LayerError
+from dynalayer.errors import (
+    AppendError,
+    ConflictError,
+    HistoryError,
+    InvalidInputError,
+    LayerError,
+    PositionExpiredError,
+)
 from dynalayer.layer import Layer
 from dynalayer.testing.simulate.truth import Truth
 from dynalayer.testing.simulate.world import HOUR, Simulated
@@ -16,11 +23,14 @@ from dynalayer.values import Item
 if TYPE_CHECKING:
     from dynalayer.testing.simulate.run import Life
 
-__all__ = ["OPERATIONS", "PARTITIONS", "RETENTION", "Operation", "allowed"]
+__all__ = ["CONSUMER", "OPERATIONS", "PARTITIONS", "RETENTION", "Operation", "allowed"]
 
 PARTITIONS = ("user", "users")
 RETENTION = 24 * HOUR
 """How long records are kept after their fold, in microseconds; as short as may be."""
+
+CONSUMER = "index"
+"""Who follows."""
 
 _IDS = ("a", "b", "c", "d", "e")
 _SKEW_BOUND = 5 * HOUR  # how far the clocks of two actors may be apart, with what a step takes
@@ -130,6 +140,25 @@ def _take_over(life: Life, layer: Layer, truth: Truth) -> None:
             raise
 
 
+def _follow(life: Life, layer: Layer, truth: Truth) -> None:
+    """Follow, as one who now and then fails at an event, and leaves it."""
+    left = int(life.chance("events") * 12)
+    feed = layer.follow(CONSUMER, wait=False, on_reset=truth.followed.reset)
+    truth.followed.begin()
+    try:
+        with feed:
+            for event in feed:
+                if not left:
+                    break
+                truth.check_followed(event)
+                left -= 1
+    except PositionExpiredError as error:
+        gone = truth.kept_from(str(error.partition), life.now, RETENTION - _SKEW_BOUND)
+        if error.last >= gone:
+            raise Simulated(f"{error.partition!r}: version {error.last} is said to have expired, and is kept") from None
+        layer.move_consumer(CONSUMER, "beginning", partition=error.partition)
+
+
 def _meta(life: Life, layer: Layer, truth: Truth) -> None:
     partition = life.partition()
     since = truth.events(partition)
@@ -154,6 +183,7 @@ OPERATIONS: dict[str, Callable[[Life, Layer, Truth], None]] = {
     "sync": _sync,
     "vacuum": _vacuum,
     "take over": _take_over,
+    "follow": _follow,
     "meta": _meta,
     "verify": _verify,
 }

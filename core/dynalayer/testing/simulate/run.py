@@ -11,13 +11,13 @@ from typing import Any
 
 from dynalayer import compaction, keeping, syncing
 from dynalayer.compaction import POLICY, Policy
-from dynalayer.errors import LayerError
+from dynalayer.errors import LayerError, PositionExpiredError
 from dynalayer.eventlog.base import EventLog, SegmentRef
 from dynalayer.keeping import HistoryPolicy
 from dynalayer.layer import Layer
 from dynalayer.options import HistoryOption
 from dynalayer.testing.faults import Crashed
-from dynalayer.testing.simulate.actors import OPERATIONS, PARTITIONS, RETENTION, Operation, allowed
+from dynalayer.testing.simulate.actors import CONSUMER, OPERATIONS, PARTITIONS, RETENTION, Operation, allowed
 from dynalayer.testing.simulate.faults import FAULTS, Network, Process, SimulatedStore
 from dynalayer.testing.simulate.logs import Logs, logs_of
 from dynalayer.testing.simulate.stores import STORES, TABLE, Store
@@ -36,6 +36,7 @@ _ROLES: tuple[tuple[str, tuple[str, ...], int], ...] = (
     ("reader-2", ("as-of", "as-of", "get", "verify"), 20),
     ("taker", ("take over", "sync"), 3),
     ("vacuum", ("vacuum",), 20),
+    ("follower", ("follow",), 20),
 )
 _SKEW = 2 * HOUR  # how far a clock may be off
 _LAST_SYNCS = 100
@@ -316,6 +317,7 @@ def _end(scene: Scene) -> None:
             if not layer.sync().count:
                 break
         _check(scene, layer, "after the last sync")
+        _follow_to_the_end(scene, layer)
         scene.world.now += 4 * RETENTION
         scene.expire_all()
         layer.sync()
@@ -325,6 +327,22 @@ def _end(scene: Scene) -> None:
             _check_past(scene.truth, layer)
     with _open(scene) as layer:
         _check(scene, layer, "for another process")
+
+
+def _follow_to_the_end(scene: Scene, layer: Layer) -> None:
+    """Follow once more, and again where something has expired: then nothing may be left."""
+    for _ in PARTITIONS + PARTITIONS:
+        scene.truth.followed.begin()
+        try:
+            for event in layer.follow(CONSUMER, wait=False, on_reset=scene.truth.followed.reset):
+                scene.truth.check_followed(event)
+            break
+        except PositionExpiredError as error:
+            layer.move_consumer(CONSUMER, "beginning", partition=error.partition)
+    for partition in PARTITIONS:
+        scene.truth.followed.check_whole(partition)
+    if list(layer.follow(CONSUMER, wait=False)):
+        raise Simulated("what was handled is handed out again, though nobody has died")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from dynalayer.eventlog.base import Appended, Draft, HeadMove, RecordKind
 from dynalayer.events import Event, unpack
 from dynalayer.segments import Segment
+from dynalayer.testing.simulate.followed import Followed
 from dynalayer.testing.simulate.world import Simulated
 from dynalayer.values import Item
 
@@ -65,12 +66,14 @@ class Truth:
     Attributes:
         acknowledged: Events whose caller was told that they are written.
         checked: Answers that were compared.
+        followed: What the one who follows was given.
     """
 
     def __init__(self) -> None:
         self._partitions: dict[str, _Partition] = {}
         self._taking: dict[tuple[str, str], State] = {}
         self._authors: dict[str, str] = {}
+        self.followed = Followed(self)
         self.acknowledged = 0
         self.checked = 0
 
@@ -125,9 +128,9 @@ class Truth:
         """Those that have records."""
         return sorted(partition for partition, kept in self._partitions.items() if kept.records)
 
-    def events(self, partition: str) -> int:
-        """How many events a partition has had."""
-        return sum(len(record.changes) for record in self._of(partition).records)
+    def events(self, partition: str, version: int | None = None) -> int:
+        """How many events a partition has had, up to a version or in all."""
+        return sum(len(record.changes) for record in self._of(partition).records[:version])
 
     def state(self, partition: str, version: int, resets: int) -> State:
         """The items at a version, once so many resets were committed."""
@@ -222,6 +225,15 @@ class Truth:
         for entry in happened:
             if kept_from <= entry[0] <= since.version and entry[0] not in versions:
                 raise Simulated(f"the history of {partition!r} misses version {entry[0]}; it has {sorted(versions)}")
+
+    def check_followed(self, event: Event) -> None:
+        """Of an event that was handed out to who follows."""
+        self.checked += 1
+        happened = list(map(repr, self._happened(event.partition)))
+        entry = repr((event.version, event.type, event.id, event.item))
+        if entry not in happened:
+            raise Simulated(f"{event.partition!r}: what never was is handed out: {entry}")
+        self.followed.take(event.partition, happened.index(entry))
 
     def check_appended(self, events: Sequence[Event]) -> None:
         """Of an acknowledged set: each event stands where it was told to stand."""
