@@ -251,6 +251,6 @@ def _check_together(log: Any, source: SourceTable) -> None:
         )
     if source.location == log.location:
         raise ConfigurationError(
-            f"{source.location} holds the event log itself: an item could take the place of a record. Give the events a "
-            "table of their own"
+            f"{source.location} holds the event log itself: an item could take the place of a record. Give the events "
+            "a table of their own"
         )
