@@ -16,7 +16,7 @@ from dynalayer.grouping import Groups
 from dynalayer.quoting import quoted
 from dynalayer.values import Item, copy_item
 
-__all__ = ["TTL", "Appender", "Batch", "check_ttl", "event_of"]
+__all__ = ["TTL", "Appender", "Batch", "check_ttl"]
 
 TTL = float | Callable[[Item], float]
 """Seconds, or a function of the item that tells them."""
@@ -57,20 +57,18 @@ class Batch:
     def events(self, placed: Iterable[Appended]) -> list[Event]:
         """The events, in the order given, with the versions that they got."""
         places = {place.partition: place for place in placed}
-        return [event_of(change, places[partition]) for partition, change in self.read]
-
-
-def event_of(change: Change, place: Appended) -> Event:
-    """A change as its caller is told it, pending as it is, at the place of its record."""
-    return Event(
-        type=change.type,
-        item=change.item,
-        id=change.id,
-        partition=place.partition,
-        version=place.version,
-        cursor=INITIAL,
-        at=to_datetime(place.at),
-    )
+        return [
+            Event(
+                type=change.type,
+                item=change.item,
+                id=change.id,
+                partition=partition,
+                version=places[partition].version,
+                cursor=INITIAL,
+                at=to_datetime(places[partition].at),
+            )
+            for partition, change in self.read
+        ]
 
 
 class Appender:
@@ -81,19 +79,14 @@ class Appender:
         reader: Checks events and tells where they belong.
         ttl: How long events are kept after their fold.
         clock: Tells when they are appended.
-
-    Attributes:
-        log: Likewise.
-        reader: Likewise.
-        clock: Likewise.
     """
 
     def __init__(self, log: EventLog, reader: EventReader, ttl: TTL, clock: Clock) -> None:
-        self.log = log
-        self.reader = reader
-        self.clock = clock
+        self._log = log
         self._groups = Groups(log)
+        self._reader = reader
         self._ttl = ttl
+        self._clock = clock
 
     def append(self, events: Iterable[object]) -> list[Event]:
         """Append a batch; its events are durable when this returns.
@@ -107,13 +100,13 @@ class Appender:
         """
         # Bulk work alone pauses the collector: what waits for a log would starve it where sets overlap.
         with paused_collector():
-            batch = self.batch([self.reader.read(event, index) for index, event in enumerate(events)])
+            batch = self.batch([self._reader.read(event, index) for index, event in enumerate(events)])
             if not batch.drafts:
                 return []
-        if self.log.group_limit:
+        if self._log.group_limit:
             placed = self._groups.append(list(zip(batch.drafts, batch.changes.values(), strict=True)))
         else:
-            placed = self.log.append(batch.drafts)
+            placed = self._log.append(batch.drafts)
         return batch.events(placed)
 
     def batch(self, read: Sequence[tuple[str, Change]]) -> Batch:
@@ -125,30 +118,24 @@ class Appender:
         batches: dict[str, list[Change]] = {}
         for partition, change in read:
             batches.setdefault(partition, []).append(change)
-        nonce, at = secrets.token_hex(8), self.clock()
+        nonce, at = secrets.token_hex(8), self._clock()
         return Batch(read, batches, [self.draft(name, changes, nonce, at) for name, changes in batches.items()])
 
     def draft(self, partition: str, changes: Sequence[Change], nonce: str, at: int) -> Draft:
-        """What is appended to one partition.
-
-        Args:
-            partition: The partition.
-            changes: The changes, in order.
-            nonce: Of the whole batch.
-            at: Its moment.
+        """One partition's changes as they are appended.
 
         Raises:
-            InvalidInputError: It is more than one record takes, or `ttl` refuses an item.
+            InvalidInputError: As `batch`.
         """
         payload = pack(changes)
-        if len(payload) > self.log.record_limit:
+        if len(payload) > self._log.record_limit:
             if len(changes) == 1:
                 what = "the one event for a partition takes"
                 way_out = "an event is never split: keep what is large elsewhere, and its address in the item"
             else:
                 what, way_out = f"the {len(changes)} events for one partition take", "give them in several"
             raise InvalidInputError(
-                f"{what} {len(payload)} bytes packed; one set() may have {self.log.record_limit}: {way_out}",
+                f"{what} {len(payload)} bytes packed; one set() may have {self._log.record_limit}: {way_out}",
                 partition=partition,
             )
         return Draft(partition, RecordKind.CHANGES, nonce, at, len(changes), self.retention(changes), payload)
@@ -157,7 +144,7 @@ class Appender:
         """A record is kept as long as the longest-lived of its events.
 
         Raises:
-            InvalidInputError: `ttl` is a function, and refuses an item.
+            InvalidInputError: The function for their ttl refuses one.
         """
         ttl = self._ttl
         if callable(ttl):

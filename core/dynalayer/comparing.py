@@ -18,6 +18,7 @@ from dynalayer.errors import InvalidInputError
 from dynalayer.eventlog.base import EventLog
 from dynalayer.events import EventReader
 from dynalayer.gathering import gather
+from dynalayer.leaving import go_on
 from dynalayer.snapshots import changes_of
 from dynalayer.sources import Source, SourceOption, open_source
 from dynalayer.spools import Spool, Waiting
@@ -111,14 +112,16 @@ class Comparer:
         tails = [(name, self._log.partition_state(name).version) for name in sorted(names)]
         with Spool(None) as spool:
             spool.begin(tails, source.segments(partition))
-            gather(source, spool, self._reader, partition, set_aside=True, told=lambda _: None)
+            gather(source, spool, self._reader, partition, set_aside=True, told=lambda _: go_on())
             for wait in _LOOKS:
                 time.sleep(wait if spool.count("left") else 0)
                 for each in spool.waiting():
+                    go_on()
                     if not self._differing(source, spool, each.partition)[0]:
                         spool.done(each.partition, 0)
             found = _Found()
             for each in spool.waiting():
+                go_on()
                 self._tell(source, spool, each, found)
             return found.told(source.location, items=spool.count("items"), refused=spool.count("letters"))
 

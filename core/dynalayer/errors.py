@@ -183,8 +183,15 @@ class AppendError(EventLogError):
         outcomes: For each partition of the batch, what is certain.
     """
 
-    def __init__(self, message: str, *, outcomes: Mapping[str, Outcome], retryable: bool = False) -> None:
-        super().__init__(message, retryable=retryable)
+    def __init__(
+        self,
+        message: str,
+        *,
+        outcomes: Mapping[str, Outcome],
+        retryable: bool = False,
+        operation: str | None = "set",
+    ) -> None:
+        super().__init__(message, operation=operation, retryable=retryable)
         self.outcomes = dict(outcomes)
 
     def __str__(self) -> str:
@@ -272,7 +279,7 @@ class SegmentCorruptError(StorageError):
 
 
 class SourceError(LayerError):
-    """What a reset or a comparison reads from, such as the source table, failed or cannot be used."""
+    """What items or changes are read from, as the source table or its stream, failed or cannot be used."""
 
 
 class SpoolError(LayerError):

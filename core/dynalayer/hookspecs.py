@@ -137,7 +137,7 @@ class HookSpecs:
         operations nest, and of several observers the last in the layer's `plugins` is the outermost. What an observer
         raises, or would swallow, is reported and changes nothing; only what is no `Exception`, as KeyboardInterrupt,
         passes. What it does with the layer meanwhile is told to no observer. A scan ends when it is open: its batches
-        are read later. Syncs of other threads may end after `layer_closed`, and the `close` itself does.
+        are read later. Reads of other threads may end after `layer_closed`, and the `close` itself does.
         """
 
     @hookspec
@@ -156,11 +156,17 @@ class HookSpecs:
         """
 
     @hookspec
-    def layer_closed(self) -> None:
-        """Called by `close()`, before the log is closed: finish what runs, give back what is held.
+    def layer_closing(self) -> None:
+        """Called by `close()` first, while all still works: end your waits; a runner runs what it took, and no more.
 
-        Syncs that are still at work end later, and those that wait for a runner may begin later: an adapter answers
-        them all the same, and opens anew what it needs for that.
+        Then `close()` waits for the syncs, takeovers and resets that are at work.
+        """
+
+    @hookspec
+    def layer_closed(self) -> None:
+        """Called by `close()` when nothing is at work any more that writes, before the log is closed: give back all.
+
+        No sync, takeover or reset begins afterwards. A read of another thread may still be at work, and fail.
         """
 
 

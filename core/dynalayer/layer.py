@@ -176,10 +176,10 @@ class Layer(Scans):
         self._runs = SyncRuns(self._log, syncer, resetter, self._observers, _STRATEGY_LAG)
         self._vacuum = Vacuum(self._log, self._storage, clock)
         self._verifier = Verifier(self._log, self._storage, clock, forever=forever)
-        self._followers = Followers(self._log, self._observers, clock)
+        self._followers = Followers(self._log, recaller, self._observers, clock)
         self._explainer = Explainer(self._log, self._storage, snapshots, self._reading, forever=forever)
         self._trigger = Trigger(self._manager, self._observers, self._runs.run)
-        self._writing = Writing(self.table_name, self._appender, self._observers, self._append)
+        self._writing = Writing(table, self._log, self._reader, clock, self._appender, self._observers, self._written)
 
     @classmethod
     def from_config(
@@ -227,13 +227,13 @@ class Layer(Scans):
         self._check_open()
         if isinstance(events, str | bytes | dict) or not isinstance(events, Iterable):
             raise InvalidInputError(f"set() takes a list of events, not {type(events).__name__}", operation="set")
-        return self._append("set", partial(self._appender.append, events))
+        return self._written("set", partial(self._appender.append, events))
 
-    def _append(self, operation: str, append: Callable[[], list[Event]]) -> list[Event]:
-        """Append in some way: observers are told, and strategies are asked about the partitions written."""
+    def _written(self, operation: str, write: Callable[[], list[Event]]) -> list[Event]:
+        """Write as an operation, and tell observers and strategies of the events."""
         self._check_open()
         with self._observers.running(operation):
-            appended = append()
+            appended = write()
             if appended:
                 self._observers.appended(appended)
         if appended and self._trigger.asks:
@@ -265,7 +265,7 @@ class Layer(Scans):
         self._check_open()
         with self._observers.running("table"):
             captured: CapturedTable = need_capturing().CapturedTable(
-                table, self.table_name, self._log, self._reader, self._appender, self._append
+                table, self.table_name, self._log, self._reader, self._appender, self._written
             )
             return captured
 
@@ -618,9 +618,10 @@ class Layer(Scans):
             with self._observers.running("close"):
                 self._followers.close()
                 self._trigger.close()
-                self._observers.closed()
+                self._observers.closing()
                 self._closed = True
-                self._runs.wait()
+                self._runs.end()
+                self._observers.closed()
                 self._log.close()
 
     def __enter__(self) -> Self:

@@ -27,6 +27,7 @@ from dynalayer.errors import ConfigurationError, ConflictError, InvalidInputErro
 from dynalayer.eventlog.base import EventLog
 from dynalayer.events import EventReader
 from dynalayer.gathering import gather
+from dynalayer.leaving import go_on
 from dynalayer.quoting import quoted
 from dynalayer.reset_leases import ResetLease
 from dynalayer.resetting import HeldError, Resetter
@@ -172,6 +173,7 @@ class Resets:
         expected = source.expected(partition)
 
         def told(read: int) -> None:
+            go_on()
             work.keep()
             work.told(ResetProgress("scan", read, 0, expected))
 
@@ -296,6 +298,7 @@ class _Reset:
     def _commit(self, waiting: Waiting, sync: Callable[[str], object]) -> bool:
         """Commit a partition; False if a sync is at work on it."""
         partition = waiting.partition
+        go_on()
         self.keep()
         try:
             if self._resetter.needs_sync(partition, waiting.tail):

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dynalayer.appending import Appender
-from dynalayer.events import Event
+from dynalayer.clock import Clock
+from dynalayer.eventlog.base import EventLog
+from dynalayer.events import Event, EventReader
 from dynalayer.observing import Observers
 
 __all__ = ["Writing"]
@@ -18,13 +20,19 @@ class Writing:
 
     Attributes:
         table: The layer's table.
-        appender: Turns changes into drafts, and has the log.
+        log: Its log.
+        reader: Tells where items belong.
+        clock: Tells the moment.
+        appender: Turns changes into drafts.
         observers: Whom to tell what reaches no caller.
-        append: Runs, as an operation under a name, a function that appends and returns the events that it appended:
+        written: Runs, as an operation under a name, a function that appends and returns the events that it appended:
             observers are told of these, and strategies asked. Raises `ClosedError` where the layer was closed.
     """
 
     table: str
+    log: EventLog
+    reader: EventReader
+    clock: Clock
     appender: Appender
     observers: Observers
-    append: Callable[[str, Callable[[], list[Event]]], list[Event]]
+    written: Callable[[str, Callable[[], list[Event]]], list[Event]]

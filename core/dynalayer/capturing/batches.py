@@ -21,7 +21,7 @@ _UNCONDITIONAL = Expression()
 
 
 class BatchWriter:
-    """Buffers writes, and makes them with their events, as `CapturedTable.batch_writer` says.
+    """Buffers writes, and makes them with their events, as `CapturedTable.batch_writer` says. For one thread at a time.
 
     Attributes:
         written: Writes that are made so far.
@@ -115,4 +115,4 @@ class BatchWriter:
             unknown=keys[done:doubt],
             not_written=keys[doubt:],
             retryable=error.retryable and not unknown,
-        )
+        ).within(operation=error.operation)

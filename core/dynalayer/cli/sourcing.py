@@ -17,7 +17,7 @@ from dynalayer.sources import SourceOption, need_source_tables
 from dynalayer.urls import URL
 from dynalayer.values import UNDECODABLE, Item, item_from_json
 
-__all__ = ["chosen_source", "from_jsonl_option", "source_option"]
+__all__ = ["chosen_source", "from_jsonl_option", "place_of_log", "source_option"]
 
 source_option = click.option(
     "--source",
@@ -51,12 +51,12 @@ def chosen_source(source: str | None, from_jsonl: str | None, settings: Mapping[
         if not path.is_file():
             raise InvalidInputError(f"{from_jsonl}: there is no such file")
         return _ItemsFile(path)
-    place = {} if source else _place(settings.get("events"))
+    place = {} if source else place_of_log(settings.get("events"))
     return need_source_tables().open_table(source or f"dynamodb://{settings['table']}", **place)
 
 
-def _place(events: object) -> dict[str, str]:
-    """Where the event log is, if that is a table too."""
+def place_of_log(events: object) -> dict[str, str]:
+    """Region and endpoint of the event log, if that is a table too."""
     if not isinstance(events, str):
         return {}
     url = URL.parse(events, what="events")

@@ -11,6 +11,7 @@ from types import FrameType
 import click
 
 from dynalayer.cli.options import Chosen, layer_options, refuse_memory, reported
+from dynalayer.cli.sourcing import place_of_log, source_option
 from dynalayer.errors import ConfigurationError
 from dynalayer.layer import Layer
 from dynalayer.streams import Followed, follow
@@ -20,18 +21,11 @@ from dynalayer.wording import counted
 
 __all__ = ["follow_stream"]
 
-_PLACE = ("region", "endpoint_url")
-
 
 @click.command("follow-stream")
 @layer_options
 @click.option("--stream-arn", metavar="ARN", help="The stream. [default: the newest of the layer's table]")
-@click.option(
-    "--source",
-    metavar="URL",
-    help="Where the table is, as dynamodb://TABLE?region=REGION. "
-    "[default: where the event log is, if in DynamoDB, or boto3's region]",
-)
+@source_option
 @click.option(
     "--from",
     "start",
@@ -112,11 +106,9 @@ class _Teller:
 def _place(source: str | None, events: object, table: str) -> Mapping[str, str]:
     """Region and endpoint of the table."""
     if source is None:
-        log = URL.parse(events, what="events") if isinstance(events, str) else None
-        options = log.options if log is not None and log.scheme == "dynamodb" else {}
-        return {name: options[name] for name in _PLACE if name in options}
+        return place_of_log(events)
     url = URL.parse(source, what="source")
-    url.refuse_options(frozenset(_PLACE))
+    url.refuse_options(frozenset({"region", "endpoint_url"}))
     if url.scheme != "dynamodb" or url.location != f"//{table}":
         raise ConfigurationError(
             f"source: the stream of the layer's table is followed, dynamodb://{table}?region=REGION; "

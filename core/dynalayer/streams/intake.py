@@ -62,8 +62,8 @@ class Intake:
         if not isinstance(layer, Layer):
             raise ConfigurationError(f"a stream is taken into a Layer, not into {quoted(layer)}")
         self._writing = layer._writing  # noqa: SLF001 -- made for what stands beside the layer, and no user's matter
-        self.places = Places(self._writing.table, self._writing.appender.reader)
-        self._taker = Taker(self._writing.appender)
+        self.places = Places(self._writing.table, self._writing.reader)
+        self._taker = Taker(self._writing)
         self._sink = _Sink(dead_letters) if dead_letters is not None else None
 
     def take(self, records: Sequence[StreamRecord]) -> Delivered:
@@ -92,7 +92,7 @@ class Intake:
                 taken = self._taker.take(label, prepared.entries)
             return list(taken.events)
 
-        self._writing.append(OPERATION, append)
+        self._writing.written("stream", append)
         stops = [(taken.position, taken.error), (prepared.position, prepared.error)]
         durable, error = min(
             ((position, why) for position, why in stops if position is not None),
@@ -111,12 +111,12 @@ class Intake:
     @property
     def log(self) -> EventLog:
         """The layer's log."""
-        return self._writing.appender.log
+        return self._writing.log
 
     @property
     def clock(self) -> Clock:
         """The layer's clock."""
-        return self._writing.appender.clock
+        return self._writing.clock
 
     def changes(self, record: StreamRecord) -> list[tuple[str, Change]]:
         """What a record does to the layer.

@@ -89,7 +89,8 @@ class StreamRecord:
         return int(self.number)
 
     def __str__(self) -> str:
-        return f"record {self.number} of the stream of {self.stream.table!r}, item {quoted(self.keys, 200)}"
+        keys = quoted(dict(sorted(self.keys.items())), 200)
+        return f"record {self.number} of the stream of {self.stream.table!r}, item {keys}"
 
 
 def records_of_lambda(event: object) -> list[StreamRecord]:

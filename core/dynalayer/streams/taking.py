@@ -14,12 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from dynalayer.appending import Appender, event_of
+from dynalayer.appending import Batch
 from dynalayer.errors import ConflictError, InvalidInputError, LayerError
 from dynalayer.eventlog.base import Draft
 from dynalayer.events import Change, Event
 from dynalayer.side_by_side import side_by_side
 from dynalayer.streams.journal import MAX_MARKS, Journal, Mark
+from dynalayer.writing import Writing
 
 __all__ = ["Entry", "Taken", "Taker"]
 
@@ -62,12 +63,12 @@ class Taker:
     """Takes deliveries into a layer's log. May be used by many threads.
 
     Args:
-        appender: The layer's.
+        writing: The layer's parts.
     """
 
-    def __init__(self, appender: Appender) -> None:
-        self._appender = appender
-        self._journal = Journal(appender.log)
+    def __init__(self, writing: Writing) -> None:
+        self._writing = writing
+        self._journal = Journal(writing.log)
 
     def take(self, label: str, entries: Mapping[str, Sequence[Entry]]) -> Taken:
         """Append what is not in the log yet; one partition's failure keeps no other from being written.
@@ -76,14 +77,14 @@ class Taker:
             label: The stream's.
             entries: By partition, each in the stream's order.
         """
-        if self._appender.log.group_limit:  # an append is a round trip: side by side, each for itself
+        if self._writing.log.group_limit:  # an append is a round trip: side by side, each for itself
             groups = [{partition: each} for partition, each in entries.items()]
         else:
             groups = [dict(entries)] if entries else []
         return _together(side_by_side(partial(self._take, label), groups))
 
     def _take(self, label: str, entries: Mapping[str, Sequence[Entry]]) -> Taken:
-        group = _Group(self._appender, self._journal, label, entries)
+        group = _Group(self._writing, self._journal, label, entries)
         try:
             group.take()
         except InvalidInputError as error:
@@ -126,10 +127,8 @@ class _Group:
         known: How many entries were in the log already.
     """
 
-    def __init__(
-        self, appender: Appender, journal: Journal, label: str, entries: Mapping[str, Sequence[Entry]]
-    ) -> None:
-        self._appender = appender
+    def __init__(self, writing: Writing, journal: Journal, label: str, entries: Mapping[str, Sequence[Entry]]) -> None:
+        self._writing = writing
         self._journal = journal
         self._label = label
         self.left = {partition: _each_once(each) for partition, each in entries.items()}
@@ -163,10 +162,10 @@ class _Group:
 
     def _portions(self) -> dict[str, _Portion]:
         """What goes in the next append; what the journal knows is left no more."""
-        nonce, at = secrets.token_hex(8), self._appender.clock()
+        nonce, at = secrets.token_hex(8), self._writing.clock()
         portions = {}
         for partition in list(self.left):
-            tail = self._appender.log.tail(partition)
+            tail = self._writing.log.tail(partition)
             appended = self._journal.appended(
                 self._scope(partition), tail, {entry.mark for entry in self.left[partition]}
             )
@@ -188,7 +187,7 @@ class _Group:
         while True:
             changes = [change for entry in fresh[:count] for change in entry.changes]
             try:
-                draft = self._appender.draft(partition, changes, nonce, at)
+                draft = self._writing.appender.draft(partition, changes, nonce, at)
             except InvalidInputError:
                 if count == 1:
                     raise
@@ -199,7 +198,7 @@ class _Group:
     def _append(self, portions: Mapping[str, _Portion]) -> bool:
         """Write portions and their marks; False where others were before."""
         marks = {partition: {entry.mark for entry in each.entries} for partition, each in portions.items()}
-        places = self._appender.log.append_after(
+        places = self._writing.log.append_after(
             [portion.draft for portion in portions.values()],
             {partition: portion.tail for partition, portion in portions.items()},
             checkpoints=[
@@ -209,11 +208,17 @@ class _Group:
         )
         if places is None:
             return False
+        changes = [
+            (partition, change)
+            for partition, portion in portions.items()
+            for entry in portion.entries
+            for change in entry.changes
+        ]
+        self.events += Batch(changes, {}, ()).events(places)
         for place in places:
             portion = portions[place.partition]
             scope = self._scope(place.partition)
             self._journal.note(scope, portion.tail, place.version, marks[place.partition])
-            self.events += [event_of(change, place) for entry in portion.entries for change in entry.changes]
             self.left[place.partition] = self.left[place.partition][len(portion.entries) :]
             if not self.left[place.partition]:
                 del self.left[place.partition]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -113,7 +115,11 @@ class Walker:
     ) -> Followed:
         """See `dynalayer.streams.follow`."""
         with operation(OPERATION):
-            return self._follow(start, anew=anew, once=once, poll=poll, progress=progress)
+            try:
+                return self._follow(start, anew=anew, once=once, poll=poll, progress=progress)
+            except LayerError as error:
+                error.within(operation=OPERATION)
+                raise
 
     def _follow(
         self, start: Start, *, anew: bool, once: bool, poll: float, progress: Callable[[Followed], object]
@@ -123,14 +129,14 @@ class Walker:
             begin_anew(self._intake.log)
         self._begin(start)
         progress(self._followed)
-        waited = 0.0
+        looked = time.monotonic()
         while not self._stop.is_set():
             steps = self._round()
             if any(step.records for step in steps):
                 progress(self._followed)
             at_end = all(reading.empty >= _AT_END for reading in self._readings.values())
-            if any(step.ended for step in steps) or waited >= _LOOK or not self._readings:
-                live, waited = self._look(), 0.0
+            if any(step.ended for step in steps) or time.monotonic() - looked > _LOOK or not self._readings:
+                live, looked = self._look(), time.monotonic()
                 if self._readings:
                     continue
                 if once:
@@ -143,9 +149,7 @@ class Walker:
             elif once and at_end:
                 break
             idle = not any(step.records for step in steps)
-            pause = max(poll, _PACE) if idle and not once else _PACE
-            self._stop.wait(pause)
-            waited += pause
+            self._stop.wait(max(poll, _PACE) if idle and not once else _PACE)
         return self._followed
 
     # What there is to read
@@ -162,7 +166,9 @@ class Walker:
         self._adopt()
         if first and start == "latest":
             for reading in self._readings.values():
-                reading.iterator = self._service.iterator(self._stream, reading.shard, latest=True)
+                # Where one ended or vanished right now, it is read from the moment on that was just noted.
+                with suppress(GoneError, TrimmedError):
+                    reading.iterator = self._service.iterator(self._stream, reading.shard, latest=True)
         self._followed = replace(self._followed, first=first, shards=len(self._readings))
 
     def _describe(self) -> bool:
