@@ -1,5 +1,6 @@
 """dynalayer: a change log and snapshots over a table: cheap to read whole, no change lost, history told."""
 
+import importlib
 import typing
 
 from dynalayer.comparing import Comparison, Difference
@@ -69,6 +70,8 @@ from dynalayer.verifying import Finding, VerifyResult
 from dynalayer.wrapping import WrappedAdapter
 
 if typing.TYPE_CHECKING:
+    from dynalayer.aio import AsyncLayer
+    from dynalayer.aio_tables import AsyncCapturedTable
     from dynalayer.capturing import CapturedTable
     from dynalayer.eventlog.dynamodb import DynamoDBEventLog, TableMade, create_table
 
@@ -76,6 +79,8 @@ __all__ = [
     "URL",
     "Adapter",
     "AppendError",
+    "AsyncCapturedTable",
+    "AsyncLayer",
     "BatchError",
     "Capabilities",
     "CapturedTable",
@@ -156,8 +161,13 @@ __all__ = [
 # What needs boto3, which is an extra and takes a while to import, is imported when it is first asked for.
 _OF_DYNAMODB = frozenset({"DynamoDBEventLog", "TableMade", "create_table"})
 
+# Likewise what needs anyio, which only who runs an event loop has a use for.
+_OF_ANYIO = {"AsyncCapturedTable": "dynalayer.aio_tables", "AsyncLayer": "dynalayer.aio"}
+
 
 def __getattr__(name: str) -> object:
+    if name in _OF_ANYIO:
+        return getattr(importlib.import_module(_OF_ANYIO[name]), name)
     if name == "CapturedTable":
         return _need_capturing().CapturedTable
     if name not in _OF_DYNAMODB:

@@ -119,9 +119,14 @@ class Appender:
         for partition, change in read:
             batches.setdefault(partition, []).append(change)
         nonce, at = secrets.token_hex(8), self._clock()
-        return Batch(read, batches, [self._draft(name, changes, nonce, at) for name, changes in batches.items()])
+        return Batch(read, batches, [self.draft(name, changes, nonce, at) for name, changes in batches.items()])
 
-    def _draft(self, partition: str, changes: list[Change], nonce: str, at: int) -> Draft:
+    def draft(self, partition: str, changes: Sequence[Change], nonce: str, at: int) -> Draft:
+        """One partition's changes as they are appended.
+
+        Raises:
+            InvalidInputError: As `batch`.
+        """
         payload = pack(changes)
         if len(payload) > self._log.record_limit:
             if len(changes) == 1:
@@ -133,10 +138,14 @@ class Appender:
                 f"{what} {len(payload)} bytes packed; one set() may have {self._log.record_limit}: {way_out}",
                 partition=partition,
             )
-        return Draft(partition, RecordKind.CHANGES, nonce, at, len(changes), self._retention(changes), payload)
+        return Draft(partition, RecordKind.CHANGES, nonce, at, len(changes), self.retention(changes), payload)
 
-    def _retention(self, changes: list[Change]) -> int:
-        """A record is kept as long as the longest-lived of its events."""
+    def retention(self, changes: Sequence[Change]) -> int:
+        """A record is kept as long as the longest-lived of its events.
+
+        Raises:
+            InvalidInputError: The function for their ttl refuses one.
+        """
         ttl = self._ttl
         if callable(ttl):
             try:

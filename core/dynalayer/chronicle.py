@@ -69,7 +69,11 @@ def history_segment(
     version = after
     for record in records:
         version = record.version
-        told: dict[str, object] = {"at": record.at, "cursor": cursor if record.cursor == INITIAL else record.cursor}
+        told: dict[str, object] = {
+            "at": record.at,
+            "cursor": cursor if record.cursor == INITIAL else record.cursor,
+            "total": record.events_total,
+        }
         changes = orjson.loads(body_of(log, partition, record))
         for place, (kind, identifier, item) in enumerate(changes):
             entry = {"type": kind, "id": identifier, _JSON: orjson.dumps(item).decode(), **told}
@@ -146,19 +150,20 @@ def _by_version(segment: Segment) -> Iterator[tuple[int, list[Item]]]:
 def _record(version: int, entries: Sequence[Item]) -> Record:
     first = entries[0]
     changes = [_change(entry) for entry in entries if entry["type"] not in (_RESET, _PASSED)]
-    if type(first["at"]) is not int or type(first["cursor"]) is not str:
-        raise ValueError(f"version {version} has no moment or cursor")
+    at, total, cursor = first["at"], first["total"], first["cursor"]
+    if type(at) is not int or type(total) is not int or type(cursor) is not str:
+        raise ValueError(f"version {version} has no moment, cursor or total")
     return Record(
         version=version,
         kind=RecordKind.RESET if first["type"] == _RESET else RecordKind.CHANGES,
         nonce="",
-        at=first["at"],
+        at=at,
         count=len(changes),
         retention=0,
         payload=frame(b"[" + b",".join(changes) + b"]", compress=False),
-        events_total=0,
+        events_total=total,
         bytes_total=0,
-        cursor=first["cursor"],
+        cursor=cursor,
     )
 
 

@@ -18,9 +18,10 @@ from dynalayer.errors import InvalidInputError
 from dynalayer.eventlog.base import EventLog
 from dynalayer.events import EventReader
 from dynalayer.gathering import gather
+from dynalayer.leaving import go_on
 from dynalayer.snapshots import changes_of
 from dynalayer.sources import Source, SourceOption, open_source
-from dynalayer.spools import Spool
+from dynalayer.spools import Spool, Waiting
 from dynalayer.values import Item
 
 __all__ = ["Comparer", "Comparison", "Difference"]
@@ -29,7 +30,7 @@ Kind = Literal["missing here", "missing there", "different"]
 
 _TOLD = 100  # differences that are told one by one
 _ATTRIBUTES = 20  # attributes that are told of one item
-_LOOKS = (0.0, 0.05, 0.2, 0.5, 1.0)  # seconds before each further look at what differs
+_LOOKS = (0.0, 0.05, 0.2, 0.5, 1.0)  # seconds before each look at what differed at the one before; one more tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,35 +112,44 @@ class Comparer:
         tails = [(name, self._log.partition_state(name).version) for name in sorted(names)]
         with Spool(None) as spool:
             spool.begin(tails, source.segments(partition))
-            gather(source, spool, self._reader, partition, set_aside=True, told=lambda _: None)
+            gather(source, spool, self._reader, partition, set_aside=True, told=lambda _: go_on())
+            for wait in _LOOKS:
+                time.sleep(wait if spool.count("left") else 0)
+                for each in spool.waiting():
+                    go_on()
+                    if not self._differing(source, spool, each.partition)[0]:
+                        spool.done(each.partition, 0)
             found = _Found()
             for each in spool.waiting():
-                self._compare(source, each.partition, each.tail, spool.items(each.partition), found)
+                go_on()
+                self._tell(source, spool, each, found)
             return found.told(source.location, items=spool.count("items"), refused=spool.count("letters"))
 
-    def _compare(self, source: Source, partition: str, tail: int, there: Mapping[str, Item], found: _Found) -> None:
-        """Compare a partition; what differs is looked at again, there and here."""
+    def _differing(
+        self, source: Source, spool: Spool, partition: str
+    ) -> tuple[dict[str, tuple[Item | None, Item | None]], bool]:
+        """What differs in a partition, here and there; and whether the source was asked again for it."""
+        there: Mapping[str, Item] = spool.items(partition)
         here = self._items(partition)
-        differing = {name: there.get(name) for name in _differing(here, there, {*here, *there})}
-        single = True
-        for wait in _LOOKS:
-            if not (differing and single):
-                break
-            time.sleep(wait)
-            names = list(differing)
-            again = source.again([there.get(name) or here[name] for name in names])
-            single = again is not None
-            if again is not None:
-                differing = {name: self._kept(partition, name, item) for name, item in zip(names, again, strict=True)}
+        names = _differing(here, there, {*here, *there})
+        again = source.again([there.get(name) or here[name] for name in names]) if names else []
+        if again:
+            # There first, then here: whoever wrote there before that look may have told of it here by now.
+            kept = zip(names, (self._kept(partition, *each) for each in zip(names, again, strict=True)), strict=True)
+            there = {name: item for name, item in kept if item is not None}
             here = self._items(partition)
-            now = {name: item for name, item in differing.items() if item is not None}
-            differing = {name: differing[name] for name in _differing(here, now, differing.keys())}
-        if differing and not single:
-            moved = self._moved(partition, tail)
-            found.changing += len(differing.keys() & moved)
-            differing = {name: item for name, item in differing.items() if name not in moved}
+            names = _differing(here, there, names)
+        return {name: (here.get(name), there.get(name)) for name in names}, again is not None
+
+    def _tell(self, source: Source, spool: Spool, waiting: Waiting, found: _Found) -> None:
+        """Look a last time at a partition, and tell what differs."""
+        differing, asked = self._differing(source, spool, waiting.partition)
+        moved = set() if asked or not differing else self._moved(waiting.partition, waiting.tail)
         for name in sorted(differing):
-            found.add(partition, name, here.get(name), differing[name])
+            if name in moved:
+                found.changing += 1
+            else:
+                found.add(waiting.partition, name, *differing[name])
 
     def _kept(self, partition: str, name: str, item: Item | None) -> Item | None:
         """An item that was read again, if it still is that item of that partition."""

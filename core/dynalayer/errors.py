@@ -183,8 +183,15 @@ class AppendError(EventLogError):
         outcomes: For each partition of the batch, what is certain.
     """
 
-    def __init__(self, message: str, *, outcomes: Mapping[str, Outcome], retryable: bool = False) -> None:
-        super().__init__(message, retryable=retryable)
+    def __init__(
+        self,
+        message: str,
+        *,
+        outcomes: Mapping[str, Outcome],
+        retryable: bool = False,
+        operation: str | None = "set",
+    ) -> None:
+        super().__init__(message, operation=operation, retryable=retryable)
         self.outcomes = dict(outcomes)
 
     def __str__(self) -> str:

@@ -62,13 +62,17 @@ class Explainer:
         storage: The layer's storage.
         snapshots: The layer's snapshots.
         reader: Reads the items that are there.
+        forever: Whether history is kept for ever.
     """
 
-    def __init__(self, log: EventLog, storage: Storage, snapshots: Snapshots, reader: Reader) -> None:
+    def __init__(
+        self, log: EventLog, storage: Storage, snapshots: Snapshots, reader: Reader, *, forever: bool = False
+    ) -> None:
         self._log = log
         self._storage = storage
         self._snapshots = snapshots
         self._reader = reader
+        self._forever = forever
 
     def explain(self, partition: str, prices: Prices) -> Explanation:
         """Explain a partition. It is read for that, which costs what `first_read` or `read` says, once or twice.
@@ -118,6 +122,8 @@ class Explainer:
         if head.segments and not capabilities.deltas:
             cost += self._reads(len(head.segments), "what the new base begins with")
         cost += Cost((Request("layer_setter", 1, 0, 0, "the segment of what is folded", "write"),))
+        if self._forever:
+            cost += Cost((Request("layer_setter", 1, 0, 0, "the history of what is folded", "write"),)) + costs.listing
         if capabilities.publishing:
             if capabilities.deltas:
                 cost += self._reads(len(head.segments), "what is published with the change")

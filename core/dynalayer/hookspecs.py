@@ -109,7 +109,7 @@ class HookSpecs:
     def layer_publish(self, partition: str, origin: str, version: int, items: Mapping[str, Item]) -> bool | None:
         """Put all items of a partition, by identifier, where other programs read them; True when they are there.
 
-        Called by a sync or a takeover right before it moves the head to that version, where `capabilities` say
+        Called by a sync, a takeover or a reset right before it moves the head to that version, where `capabilities` say
         `publishing`. What fails here leaves the partition as it was, and the next one tries again. Syncs may overlap:
         an older version should not replace a newer one of the same event log. Versions of two logs do not compare, and
         a log that was made anew begins at 1: `origin` tells them apart.
@@ -137,7 +137,7 @@ class HookSpecs:
         operations nest, and of several observers the last in the layer's `plugins` is the outermost. What an observer
         raises, or would swallow, is reported and changes nothing; only what is no `Exception`, as KeyboardInterrupt,
         passes. What it does with the layer meanwhile is told to no observer. A scan ends when it is open: its batches
-        are read later. Syncs of other threads may end after `layer_closed`, and the `close` itself does.
+        are read later. Reads of other threads may end after `layer_closed`, and the `close` itself does.
         """
 
     @hookspec
@@ -146,7 +146,7 @@ class HookSpecs:
 
     @hookspec
     def layer_synced(self, result: SyncResult) -> None:
-        """Called by each sync that folded something, and each takeover that did, within its operation."""
+        """Called by each sync that folded something, and each takeover or reset that did, within its operation."""
 
     @hookspec
     def layer_failed(self, operation: str, error: Exception) -> None:
@@ -156,11 +156,17 @@ class HookSpecs:
         """
 
     @hookspec
-    def layer_closed(self) -> None:
-        """Called by `close()`, before the log is closed: finish what runs, give back what is held.
+    def layer_closing(self) -> None:
+        """Called by `close()` first, while all still works: end your waits; a runner runs what it took, and no more.
 
-        Syncs that are still at work end later, and those that wait for a runner may begin later: an adapter answers
-        them all the same, and opens anew what it needs for that.
+        Then `close()` waits for the syncs, takeovers and resets that are at work.
+        """
+
+    @hookspec
+    def layer_closed(self) -> None:
+        """Called by `close()` when nothing is at work any more that writes, before the log is closed: give back all.
+
+        No sync, takeover or reset begins afterwards. A read of another thread may still be at work, and fail.
         """
 
 

@@ -61,6 +61,7 @@ from dynalayer.triggering import Trigger
 from dynalayer.vacuuming import Vacuum, VacuumResult
 from dynalayer.values import Item, identifier_text
 from dynalayer.verifying import Verifier, VerifyResult
+from dynalayer.writing import Writing
 
 if TYPE_CHECKING:  # they are needed only by who asks for them
     from mypy_boto3_dynamodb.service_resource import Table
@@ -176,8 +177,9 @@ class Layer(Scans):
         self._vacuum = Vacuum(self._log, self._storage, clock)
         self._verifier = Verifier(self._log, self._storage, clock, forever=forever)
         self._followers = Followers(self._log, recaller, self._observers, clock)
-        self._explainer = Explainer(self._log, self._storage, snapshots, self._reading)
+        self._explainer = Explainer(self._log, self._storage, snapshots, self._reading, forever=forever)
         self._trigger = Trigger(self._manager, self._observers, self._runs.run)
+        self._writing = Writing(table, self._log, self._reader, clock, self._appender, self._observers, self._written)
 
     @classmethod
     def from_config(
@@ -616,9 +618,10 @@ class Layer(Scans):
             with self._observers.running("close"):
                 self._followers.close()
                 self._trigger.close()
-                self._observers.closed()
+                self._observers.closing()
                 self._closed = True
-                self._runs.wait()
+                self._runs.end()
+                self._observers.closed()
                 self._log.close()
 
     def __enter__(self) -> Self:

@@ -56,6 +56,10 @@ class Observers:
         if not self._inward:
             self._call("layer_failed", operation=operation, error=error)
 
+    def closing(self) -> None:
+        """See `HookSpecs.layer_closing`."""
+        self._call("layer_closing")
+
     def closed(self) -> None:
         """See `HookSpecs.layer_closed`."""
         self._call("layer_closed")

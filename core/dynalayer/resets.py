@@ -27,6 +27,7 @@ from dynalayer.errors import ConfigurationError, ConflictError, InvalidInputErro
 from dynalayer.eventlog.base import EventLog
 from dynalayer.events import EventReader
 from dynalayer.gathering import gather
+from dynalayer.leaving import go_on
 from dynalayer.quoting import quoted
 from dynalayer.reset_leases import ResetLease
 from dynalayer.resetting import HeldError, Resetter
@@ -172,6 +173,7 @@ class Resets:
         expected = source.expected(partition)
 
         def told(read: int) -> None:
+            go_on()
             work.keep()
             work.told(ResetProgress("scan", read, 0, expected))
 
@@ -280,18 +282,23 @@ class _Reset:
             if len(self._errors) == _FAILURES:
                 return
         wait = _WAITS[0]
-        while held and time.monotonic() < until:
-            if self._commit(held[0], sync):
-                held.popleft()
-                wait = _WAITS[0]
-                continue
-            held.rotate(-1)
+        while held:
+            last = time.monotonic() >= until  # a lease that ran out until then is seen once more
+            for _ in range(len(held)):
+                each = held.popleft()
+                if not self._commit(each, sync):
+                    held.append(each)
+                if len(self._errors) == _FAILURES:
+                    return
+            if last:
+                return
             time.sleep(random.uniform(0, wait))  # noqa: S311 -- jitter, no secret
             wait = min(2 * wait, _WAITS[1])
 
     def _commit(self, waiting: Waiting, sync: Callable[[str], object]) -> bool:
         """Commit a partition; False if a sync is at work on it."""
         partition = waiting.partition
+        go_on()
         self.keep()
         try:
             if self._resetter.needs_sync(partition, waiting.tail):

@@ -137,16 +137,18 @@ class Resetter:
             head = self._log.head(partition)
             if version <= head.version:  # a reset is committed at its own version, or not at all
                 version = self._append(partition)
-            run = self._log.read(partition, above)
-            records = contiguous([record for record in run.records if record.version <= version], above)
-            missing = above + len(records) + 1 if above + len(records) < version else None
-            if missing is not None and missing <= run.head.version:
+            # What is pending up to the noted version is folded by this move too, though the items hold it already.
+            start = min(above, head.version)
+            run = self._log.read(partition, start)
+            records = contiguous([record for record in run.records if record.version <= version], start)
+            missing = start + len(records) + 1 if start + len(records) < version else None
+            if missing is not None and above < missing <= run.head.version:
                 raise ConflictError(
                     f"it took so long that event records from {missing} on were folded, and have expired, since it "
                     "began; do it again",
                     retryable=True,
                 )
-            moved = self._commit(partition, owner, head, items, records) if missing is None else None
+            moved = self._commit(partition, owner, head, items, records, above) if missing is None else None
             if moved is not None:
                 return ImportResult(len(items), moved.events_total - head.events_total, version, moved.cursor)
             time.sleep(random.uniform(0, 0.01))  # noqa: S311 -- jitter, no secret
@@ -163,13 +165,14 @@ class Resetter:
         return appended.version
 
     def _commit(
-        self, partition: str, owner: str, head: Head, items: Mapping[str, Item], records: Sequence[Record]
+        self, partition: str, owner: str, head: Head, items: Mapping[str, Item], records: Sequence[Record], above: int
     ) -> Head | None:
         """Write the base and move the head to it; None if another moved the head first."""
         last = records[-1]
         base = dict(items)
         for record in records:
-            apply_changes(base, changes_of(self._log, partition, record))
+            if record.version > above:
+                apply_changes(base, changes_of(self._log, partition, record))
         segment = Segment(self._log.table, partition, self._log.origin, "base", 0, last.version, base)
         immutable = self._storage.capabilities.immutable
         if not immutable and not base and head.segments:

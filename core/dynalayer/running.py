@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from dynalayer.errors import ClosedError
 from dynalayer.forking import renew_in_child
 
 __all__ = ["Running"]
@@ -16,6 +17,7 @@ class Running:
 
     def __init__(self) -> None:
         self._threads: set[int] = set()
+        self._ended = False
         self.renew()
         renew_in_child(self)
 
@@ -26,10 +28,16 @@ class Running:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """This thread is at work inside; it may be so already."""
+        """This thread is at work inside; it may be so already.
+
+        Raises:
+            ClosedError: No more begins.
+        """
         me = threading.get_ident()
         with self._changed:
             nested = me in self._threads
+            if self._ended and not nested:
+                raise ClosedError("the layer was closed before this began")
             self._threads.add(me)
         try:
             yield
@@ -39,7 +47,8 @@ class Running:
                     self._threads.discard(me)
                     self._changed.notify_all()
 
-    def wait_for_others(self) -> None:
-        """Wait until no other thread is at work."""
+    def end(self) -> None:
+        """Wait until no other thread is at work; from then on none begins."""
         with self._changed:
             self._changed.wait_for(lambda: self._threads <= {threading.get_ident()})
+            self._ended = True

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from dynalayer.bulk import paused_collector
 from dynalayer.eventlog.base import EventLog
+from dynalayer.leaving import LeftError
 from dynalayer.observing import Observers
 from dynalayer.resets import ResetOptions, Resets
 from dynalayer.resetting import Resetter
@@ -37,9 +38,12 @@ class SyncRuns:
         self._lag = lag
         self._syncing = Running()
 
-    def wait(self) -> None:
-        """Wait until none runs but this thread's own: one that is cut off would hold leases until they run out."""
-        self._syncing.wait_for_others()
+    def end(self) -> None:
+        """Wait until none runs but this thread's own, and let none begin.
+
+        One that is cut off would hold leases until they run out.
+        """
+        self._syncing.end()
 
     def run(self, partition: str | None) -> SyncResult:
         """Sync a partition, or with None all that have pending events.
@@ -79,7 +83,9 @@ class SyncRuns:
             self._observers.synced(SyncResult(taken.folded, locked=False, partitions=(partition,), cursor=taken.cursor))
         try:
             self._run(partition)
-        except Exception as error:  # noqa: BLE001 -- the next sync does what this one did not
+        except LeftError:
+            return  # the next sync does the rest
+        except Exception as error:  # noqa: BLE001 -- likewise
             self._observers.failed("sync", error)
 
     def _run(self, partition: str | None) -> SyncResult:

@@ -24,6 +24,7 @@ import boto3
 from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
 from botocore.exceptions import BotoCoreError
 
+from dynalayer.costs import Usage
 from dynalayer.counting import UsageCounter
 from dynalayer.errors import ConfigurationError, InvalidInputError, SourceError
 from dynalayer.eventlog.dynamodb.connection import Connection
@@ -163,6 +164,11 @@ class SourceTable:
         self.name: str = name
         self.location = self._connection.location
         self.url = self._connection.url
+
+    @property
+    def usage(self) -> Usage:
+        """What was requested of it in all."""
+        return sum(self._connection.counter.sums().values(), Usage())
 
     def __repr__(self) -> str:
         return f"SourceTable({self.location!r})"

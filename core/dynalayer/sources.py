@@ -167,8 +167,11 @@ def _is_table(given: object) -> bool:
 
 
 def _called_name(given: object) -> str:
+    """A function's name; of another object that can be called what it says of itself, or its type."""
     name = getattr(given, "__qualname__", None)
-    return f"{name if isinstance(name, str) else type(given).__name__}()"
+    if isinstance(name, str):
+        return f"{name}()"
+    return f"{type(given).__name__}()" if type(given).__str__ is object.__str__ else str(given)
 
 
 class _Items:

@@ -20,6 +20,7 @@ from dynalayer.eventlog.base import MAX_DELTAS, EventLog, Head, HeadMove, Mark, 
 from dynalayer.events import Change
 from dynalayer.fold import NetChanges, apply_changes, apply_segment
 from dynalayer.keeping import HistoryKeeper
+from dynalayer.leaving import LeftError, go_on, has_left
 from dynalayer.logs import log_failure
 from dynalayer.moving import announce_empty, give_back, has_moved, head_after, new_moment, rising
 from dynalayer.segments import Segment
@@ -98,17 +99,24 @@ class Syncer:
     def sync(self, partitions: Iterable[str]) -> tuple[SyncResult, Exception | None]:
         """Fold what is pending in partitions, each as far as it goes.
 
-        A partition that fails stays pending and keeps no other from being folded.
+        A partition that fails stays pending and keeps no other from being folded. Where nobody waits for the sync any
+        more it ends before the next partition or segment, and says so as its error.
 
         Returns:
             What was done, and the first partition's error, with further ones in its notes.
         """
         sync = _Sync(secrets.token_hex(8), new_moment(self._log, self._clock))
         for partition in partitions:
+            if has_left():
+                sync.errors.append(LeftError())
+                break
             try:
                 self._sync(sync, partition)
             except _LeaseLostError:
                 sync.locked = True
+            except LeftError as error:
+                sync.errors.append(error)
+                break
             except LayerError as error:
                 sync.errors.append(error.within(operation="sync", partition=partition))
             except Exception as error:  # noqa: BLE001 -- raised at the end, as the others
@@ -149,6 +157,7 @@ class Syncer:
                     head = self._compactor.compact(partition, head)
                 if complete:
                     break
+                go_on()
             if partition in sync.folded:
                 self._keeper.tidy(partition, head)
         finally:

@@ -8,6 +8,7 @@ import pluggy
 
 from dynalayer.errors import ClosedError
 from dynalayer.forking import Lock, renew_in_child
+from dynalayer.leaving import LeftError
 from dynalayer.observing import Observers
 from dynalayer.plugins import agreed
 from dynalayer.states import LayerMeta, PartitionMeta, SyncResult
@@ -89,6 +90,8 @@ class Trigger:
                 self._waiting.discard(partition)
             try:
                 result = self._sync(partition)
+            except LeftError:
+                return  # in line, for one who was cancelled: what it did not come to is pending still
             except Exception as error:  # noqa: BLE001 -- see the class
                 self._fail("sync", error)
             else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from dynalayer.clock import Clock
 from dynalayer.errors import ConflictError, LayerError
 from dynalayer.eventlog.base import EventLog, HeadMove
+from dynalayer.leaving import go_on
 from dynalayer.storage import Storage
 
 __all__ = ["Vacuum", "VacuumResult"]
@@ -57,6 +58,7 @@ class Vacuum:
         discarded: list[tuple[str, str]] = []
         left: list[tuple[str, str, str]] = []
         for each in self._log.partitions() if partition is None else (partition,):
+            go_on()
             self._vacuum(each, discarded, left, dry_run=dry_run)
         return VacuumResult(dry_run, tuple(discarded), tuple(left))
 

@@ -10,6 +10,7 @@ from dynalayer.clock import Clock
 from dynalayer.comparing import Comparison
 from dynalayer.errors import LayerError, SegmentMissingError
 from dynalayer.eventlog.base import EventLog, Head, Record, Run, SegmentRef
+from dynalayer.leaving import go_on
 from dynalayer.recalling import recalled
 from dynalayer.snapshots import changes_of
 from dynalayer.storage import Storage
@@ -100,6 +101,7 @@ class Verifier:
         """All kept records, in pages."""
         after = 0
         while True:
+            go_on()
             run = self._log.read(partition, after, max_bytes=_PAGE_BYTES)
             yield run
             if run.complete or not run.records:
@@ -114,6 +116,7 @@ class Verifier:
 
     def _check_segments(self, partition: str, named: tuple[SegmentRef, ...]) -> Iterator[Finding]:
         for segment in named:
+            go_on()
             try:
                 if segment.kind == "history":
                     recalled(self._storage, partition, segment, table=self._log.table)

@@ -81,6 +81,13 @@ class WrappedAdapter:
         return self.through("layer_publish", publish, partition=partition, origin=origin, version=version, items=items)
 
     @hookimpl
+    def layer_closing(self) -> None:
+        """See `HookSpecs`. Not through `through`, as below."""
+        closing: Callable[[], None] | None = getattr(self.inner, "layer_closing", None)
+        if closing is not None:
+            closing()
+
+    @hookimpl
     def layer_closed(self) -> None:
         """See `HookSpecs`. Never through `through`: what is held is given back whatever happened."""
         closed: Callable[[], None] | None = getattr(self.inner, "layer_closed", None)

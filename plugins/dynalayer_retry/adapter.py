@@ -118,7 +118,7 @@ class RetryAdapter(WrappedAdapter):
         return None if columns is None else RetriedColumns(self._tries, opened, columns, ref)
 
     @hookimpl
-    def layer_closed(self) -> None:
+    def layer_closing(self) -> None:
         """End all waits, with the errors that led to them."""
         self._tries.closed = True
-        super().layer_closed()
+        super().layer_closing()

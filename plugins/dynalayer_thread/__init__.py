@@ -57,7 +57,7 @@ class ThreadRunner:
         return True
 
     @hookimpl
-    def layer_closed(self) -> None:
+    def layer_closing(self) -> None:
         """Run what was taken, and take no more."""
         if self._pid != os.getpid():
             self._reset()

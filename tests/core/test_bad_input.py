@@ -286,6 +286,8 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], type[LayerError], str]] = [
     ("negative cache_bytes", {"cache_bytes": -1}, ConfigurationError, "cache_bytes=-1"),
     ("clock no function", {"clock": 5}, ConfigurationError, "clock"),
     ("ttl below a day", {"ttl": 60}, ConfigurationError, "ttl=60 seconds is less than a day"),
+    ("history neither", {"history": "always"}, ConfigurationError, "history='always' is neither 'ttl' nor 'forever'"),
+    ("history no text", {"history": True}, ConfigurationError, "history=True is neither"),
     ("ttl nan", {"ttl": float("nan")}, ConfigurationError, "ttl is a number of seconds"),
     ("getter alone", {"getter": nothing, "storage": None}, ConfigurationError, "go together; setter is missing"),
     ("setter alone", {"setter": nothing, "storage": None}, ConfigurationError, "go together; getter is missing"),

@@ -27,6 +27,7 @@ from dynalayer import (
 )
 from dynalayer.eventlog.base import HeadMove
 from dynalayer.testing.faults import (
+    RESET_POINTS,
     SET_POINTS,
     SYNC_POINTS,
     TAKEOVER_POINTS,
@@ -398,6 +399,21 @@ def test_the_list_of_a_takeovers_crash_points_names_all_that_it_reaches_and_noth
     recorder.points.clear()
     layer.import_snapshot("", [{"sk": "b"}])
     assert recorder.points == set(TAKEOVER_POINTS)
+
+
+def test_the_list_of_a_resets_crash_points_names_all_that_it_reaches_and_nothing_else(tmp_path: Path) -> None:
+    recorder = Recorder()
+    log = MemoryEventLog("users")
+    layer = Layer(
+        table="users",
+        get_item_unique_identifier="sk",
+        events=recorder.log(log),
+        storage=[recorder, f"local://{tmp_path}"],
+    )
+    layer.set([{"type": "PUT", "item": {"sk": "a"}}])
+    recorder.points.clear()
+    layer.reset([{"sk": "b"}])
+    assert recorder.points == set(RESET_POINTS)
 
 
 def test_what_has_crashed_reaches_neither_log_nor_storage_any_more(world: World) -> None:

@@ -571,10 +571,10 @@ def test_a_consumer_goes_on_where_it_is_moved(layer: Layer) -> None:
 
 def test_who_follows_is_told_that_the_consumer_was_moved_and_saves_nothing(layer: Layer) -> None:
     layer.set([put("eu", name) for name in "abc"])
-    changes: tuple[Callable[[], None], ...] = (
+    changes: list[Callable[[], None]] = [
         lambda: layer.move_consumer("index", "beginning"),
         lambda: layer.forget_consumer("index"),
-    )
+    ]
     for change in changes:
         feed = layer.follow("index", wait=False)
         next(feed)
@@ -703,11 +703,11 @@ def test_wrong_arguments_are_refused_before_anything_is_written(
 
 def test_a_consumer_that_is_not_there_is_neither_moved_nor_forgotten(layer: Layer) -> None:
     layer.set([put("eu")])
-    changes: tuple[Callable[[], None], ...] = (
+    changes: list[Callable[[], None]] = [
         lambda: layer.move_consumer("index", "now"),
         lambda: layer.move_consumer("index", 1, partition="eu"),
         lambda: layer.forget_consumer("index"),
-    )
+    ]
     for change in changes:
         with pytest.raises(InvalidInputError, match="no consumer 'index'"):
             change()

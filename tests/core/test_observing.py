@@ -486,6 +486,10 @@ class Around:
         yield from self.go()
 
     @hookimpl(wrapper=True)
+    def layer_closing(self) -> Iterator[None]:
+        yield from self.go()
+
+    @hookimpl(wrapper=True)
     def layer_closed(self) -> Iterator[None]:
         yield from self.go()
 
@@ -506,6 +510,10 @@ class AroundOld(Around):
         yield from self.go()
 
     @hookimpl(hookwrapper=True)
+    def layer_closing(self) -> Iterator[None]:
+        yield from self.go()
+
+    @hookimpl(hookwrapper=True)
     def layer_closed(self) -> Iterator[None]:
         yield from self.go()
 
@@ -517,6 +525,10 @@ class OnTelling:
 
     @hookimpl
     def layer_synced(self, result: object) -> None:
+        fail()
+
+    @hookimpl
+    def layer_closing(self) -> None:
         fail()
 
     @hookimpl
@@ -535,9 +547,9 @@ BROKEN: dict[str, tuple[Callable[[], object], set[str]]] = {
     "half a context manager": (lambda: Returning(HalfOne()), {"layer_operation"}),
     "an asynchronous one": (lambda: Returning(Asynchronous()), {"layer_operation"}),
     "an empty text": (lambda: Returning(""), {"layer_operation"}),
-    "on telling": (OnTelling, {"layer_appended", "layer_synced", "layer_closed"}),
+    "on telling": (OnTelling, {"layer_appended", "layer_synced", "layer_closing", "layer_closed"}),
 }
-WRAPPED = {"layer_operation", "layer_appended", "layer_synced", "layer_closed"}
+WRAPPED = {"layer_operation", "layer_appended", "layer_synced", "layer_closing", "layer_closed"}
 for _name, _kind in {"wrapper": Around, "hookwrapper": AroundOld}.items():
     BROKEN[f"{_name} raising before"] = (partial(_kind, fail, 1, nothing), WRAPPED)
     BROKEN[f"{_name} raising after"] = (partial(_kind, nothing, 1, fail), WRAPPED)

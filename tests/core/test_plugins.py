@@ -1475,7 +1475,7 @@ def test_a_closing_layer_asks_no_strategy_of_what_is_set_meanwhile(
 
     class Slow:
         @hookimpl
-        def layer_closed(self) -> None:
+        def layer_closing(self) -> None:
             closing.set()
             assert gate.wait(PATIENCE)
 
@@ -1528,15 +1528,15 @@ def test_the_thread_runner_runs_jobs_one_at_a_time_and_in_order() -> None:
 
     for number in range(10):
         assert runner.layer_runner(job(number)) is True
-    runner.layer_closed()
+    runner.layer_closing()
     assert done == list(range(10))
 
 
 def test_a_closed_thread_runner_takes_no_job_and_closes_again() -> None:
     runner = ThreadRunner()
     runner.layer_runner(lambda: None)
-    runner.layer_closed()
-    runner.layer_closed()
+    runner.layer_closing()
+    runner.layer_closing()
     with pytest.raises(ClosedError, match="the background runner was closed"):
         runner.layer_runner(lambda: None)
 

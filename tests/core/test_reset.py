@@ -29,6 +29,7 @@ from dynalayer import (
     StorageError,
     SyncResult,
     hookimpl,
+    sources,
 )
 from dynalayer.eventlog.checkpoints import CheckpointMove
 from dynalayer_local import LocalAdapter
@@ -112,6 +113,31 @@ def test_pending_events_that_are_older_than_the_source_are_not_folded_over_it(ma
     layer.sync()
     assert contents(make()) == NEW
     assert (layer.meta().unsynced_total, layer.meta().synced_total) == (0, 4)
+    folded = [0, 0, 0] if synced else [2, 1, 1]
+    assert [layer.meta(name).synced_last_total for name in ("eu", "us", "lost")] == folded
+    assert all(event.cursor != "__INITIAL__" for name in NEW for event in layer.history(name))
+
+
+def test_a_layer_that_keeps_all_history_keeps_that_of_before_and_of_while_it_was_reset(
+    make: Make, log: MemoryEventLog, clock: Ticking
+) -> None:
+    layer = make(history="forever")
+    layer.set(OLD[:1])
+    layer.sync()
+    layer.set(OLD[1:])  # pending, and below the noted version
+
+    def source() -> Iterator[Item]:
+        yield from SOURCE
+        layer.set([put("eu", "late")])
+
+    layer.reset(source)
+    before = {name: layer.history(name) for name in layer.partitions()}
+    assert [len(before[name]) for name in ("eu", "us", "lost", "new")] == [3, 1, 1, 0]
+    clock.advance(20 * DAY)
+    log.expire(clock(), 1000, "")
+    assert {name: layer.history(name) for name in layer.partitions()} == before
+    assert layer.get("eu", at=2) == [item("eu", "a", n=1), item("eu", "gone", n=1)]
+    assert layer.verify().ok
 
 
 def test_events_that_come_while_the_source_is_read_are_folded_on_top_synced_or_not(layer: Layer, make: Make) -> None:
@@ -677,9 +703,12 @@ def test_dead_letters_that_a_spool_holds_are_not_dropped_by_a_call_without_a_fil
     assert len(dead.read_text().splitlines()) == 1
 
 
-def test_memory_is_bounded_by_a_partition_and_not_by_the_source(make: Make) -> None:
+def test_memory_is_bounded_by_a_partition_and_a_page_and_not_by_the_source(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_PAGE", 50)
     layer = make(cache_bytes=0)
-    partitions, items = 40, 500
+    partitions, items = 40, 250
 
     def source() -> Iterator[Item]:
         for number in range(items):

@@ -14,7 +14,7 @@ import pytest
 
 import servers
 from dynalayer import AppendError
-from dynalayer.eventlog.dynamodb.side_by_side import side_by_side
+from dynalayer.side_by_side import side_by_side
 
 from .dynamodb_fakes import Table, after, append, draft, fresh
 

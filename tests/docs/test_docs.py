@@ -38,13 +38,16 @@ def first_cells(title: str) -> list[str]:
     "page",
     [
         "README.md",
+        "docs/async.md",
         "docs/conformance.md",
         "docs/guide.md",
+        "docs/history.md",
         "docs/dynamodb.md",
         "docs/following.md",
         "docs/observing.md",
         "docs/parquet.md",
         "docs/plugins.md",
+        "docs/reset.md",
         "docs/s3.md",
         "docs/strategies.md",
         "docs/wrappers.md",
@@ -83,6 +86,11 @@ def test_every_method_stands_in_the_reference_with_its_arguments() -> None:
             parts.append(parameter.name if empty else f"{parameter.name}={shown}")
         expected.add(f"{name}({', '.join(parts)})")
     assert {row for row in told if not row.startswith("Layer(")} == expected
+
+
+def test_the_reference_says_how_many_threads_an_asynchronous_layer_has() -> None:
+    threads = inspect.signature(dynalayer.AsyncLayer).parameters["threads"].default
+    assert f"AsyncLayer(*, threads={threads}, …)" in REFERENCE
 
 
 def test_every_error_stands_in_the_reference_and_no_other() -> None:
@@ -150,7 +158,8 @@ def test_all_names_every_public_name_once_sorted_as_it_is_there() -> None:
     for name in dynalayer.__all__:
         assert hasattr(dynalayer, name)
     imported = {name for name in vars(dynalayer) if name[0] != "_" and not inspect.ismodule(vars(dynalayer)[name])}
-    assert imported | {"DynamoDBEventLog", "TableMade", "create_table"} == set(dynalayer.__all__)
+    lazily = {"AsyncCapturedTable", "AsyncLayer", "CapturedTable", "DynamoDBEventLog", "TableMade", "create_table"}
+    assert imported | lazily == set(dynalayer.__all__)
 
 
 def test_every_testing_tool_that_the_reference_names_is_there() -> None:

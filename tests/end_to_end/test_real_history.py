@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
-from dynalayer import Layer
+from dynalayer import Layer, SQLiteEventLog
+from dynalayer.clock import to_datetime
+from fakes import Ticking
 from program import InProcess, Program
 from s3_servers import S3
 
@@ -153,6 +155,47 @@ def test_the_api_gives_gits_tree_at_every_point_then_and_afterwards(
         )
 
 
+@pytest.mark.parametrize("scheme", ["local", "parquet+file"])
+def test_kept_for_ever_gits_trees_are_read_long_after_the_log_has_let_go_of_all(scheme: str, tmp_path: Path) -> None:
+    replay, clock = load("cut"), Ticking()
+    options: dict[str, Any] = {
+        "table": TABLE,
+        "get_item_unique_identifier": "path",
+        "get_item_partition": "dir",
+        "events": f"sqlite:///{tmp_path}/events.db",
+        "storage": f"{scheme}:{tmp_path}/snapshots",
+        "history": "forever",
+        "ttl": 24 * 3600,
+        "clock": clock,
+    }
+    remembered: list[tuple[dict[str, str], dict[str, int], datetime]] = []
+    with Layer(**options) as layer:
+        for begin, end, tree in cuts(replay):
+            for start in range(begin, end, BATCH):
+                layer.set(replay.events[start : min(start + BATCH, end)])
+                layer.sync()
+            places = {partition: layer.meta(partition).version for partition in layer.partitions()}
+            remembered.append((tree, places, to_datetime(clock.now)))
+            clock.advance(3600)
+        clock.advance(100 * 24 * 3600)
+        layer.set([{"type": "PUT", "item": {"path": "new", "dir": "new"}}])
+        layer.sync()  # lets go of what has expired
+        layer.vacuum(dry_run=False)
+    with SQLiteEventLog(tmp_path / "events.db", TABLE) as log:
+        assert [record for partition in places for record in log.read(partition, 0).records] == []
+    with Layer(**options) as later:
+        for tree, places, moment in remembered:
+            assert read_tree(later, dict(places)) == tree
+            assert read_tree(later, dict.fromkeys(places, moment)) == tree
+        told: dict[str, list[tuple[str, int]]] = {
+            partition: [(event.type, event.item["revision"]) for event in later.history(partition)]
+            for partition in places
+        }
+        assert sum(map(len, told.values())) == len(replay.events)
+        assert told == happened(replay)
+        assert later.verify().findings == ()
+
+
 def assert_history(layer: Layer, replay: Replay) -> None:
     """Each change exactly once, in each partition in the order in which it happened."""
     told: dict[str, list[tuple[str, int]]] = {}
@@ -163,10 +206,15 @@ def assert_history(layer: Layer, replay: Replay) -> None:
         assert versions == sorted(versions)
         some = Counter(event.id for event in events).most_common(1)[0][0]
         assert layer.history(partition, id=some) == [event for event in events if event.id == some]
+    assert told == happened(replay)
+
+
+def happened(replay: Replay) -> dict[str, list[tuple[str, int]]]:
+    """The changes of each partition, in order."""
     expected: dict[str, list[tuple[str, int]]] = {}
     for event in replay.events:
         expected.setdefault(event["item"]["dir"], []).append((event["type"], event["item"]["revision"]))
-    assert told == expected
+    return expected
 
 
 def test_the_command_line_gives_gits_tree_at_every_point_then_and_afterwards(replay: Replay, tmp_path: Path) -> None:

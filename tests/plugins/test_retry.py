@@ -233,7 +233,7 @@ def test_closing_the_layer_ends_a_wait_with_the_error_that_led_to_it(tmp_path: P
     thread = threading.Thread(target=read)
     thread.start()
     assert waits.wait(PATIENCE)
-    adapter.layer_closed()
+    adapter.layer_closing()
     thread.join(PATIENCE)
     assert not thread.is_alive()
     (error,) = raised

@@ -27,7 +27,7 @@ def test_jobs_run_one_at_a_time_in_order_and_close_waits_for_them() -> None:
 
     for number in range(10):
         assert runner.layer_runner(partial(job, number))
-    runner.layer_closed()
+    runner.layer_closing()
     assert ran == list(range(10))
 
 
@@ -66,7 +66,7 @@ def full() -> Iterator[Full]:
     full = Full()
     yield full
     full.gate.set()
-    full.runner.layer_closed()
+    full.runner.layer_closing()
 
 
 def test_a_job_that_does_not_fit_any_more_is_run_by_its_caller_in_his_turn(full: Full) -> None:
@@ -76,7 +76,7 @@ def test_a_job_that_does_not_fit_any_more_is_run_by_its_caller_in_his_turn(full:
     assert (caller.is_alive(), full.ran) == (True, [])
     full.gate.set()
     caller.join(30)
-    full.runner.layer_closed()
+    full.runner.layer_closing()
     assert sorted(full.ran) == ["caller", *["dynalayer-sync"] * 16]
 
 
@@ -96,7 +96,7 @@ def test_a_job_may_lead_to_more_jobs_than_fit() -> None:
 
     runner.layer_runner(job)
     assert handed.wait(30)
-    runner.layer_closed()
+    runner.layer_closing()
     assert sorted(ran) == list(range(20))
 
 
@@ -113,13 +113,13 @@ def test_a_job_that_raises_takes_none_with_it_that_waits(
     runner.layer_runner(job)
     runner.layer_runner(lambda: ran.append(1))
     gate.set()
-    runner.layer_closed()
+    runner.layer_closing()
     assert (ran, caplog.messages) == ([1], ["a job of the background runner raised"])
 
 
 def test_a_job_that_comes_after_the_close_is_refused_not_dropped() -> None:
     runner = ThreadRunner()
-    runner.layer_closed()
+    runner.layer_closing()
     with pytest.raises(ClosedError):
         runner.layer_runner(lambda: None)
 
@@ -128,7 +128,7 @@ def test_closing_within_a_job_does_not_wait_for_itself() -> None:
     runner, ended = ThreadRunner(), threading.Event()
 
     def job() -> None:
-        runner.layer_closed()
+        runner.layer_closing()
         ended.set()
 
     runner.layer_runner(job)
@@ -145,10 +145,10 @@ child = os.fork()
 if not child:
     ran = []
     runner.layer_runner(lambda: ran.append(1))
-    runner.layer_closed()
+    runner.layer_closing()
     os._exit(0 if ran == [1] else 1)
 gate.set()
-runner.layer_closed()
+runner.layer_closing()
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
@@ -183,5 +183,5 @@ def test_where_no_thread_can_be_had_the_job_is_refused_and_the_next_one_runs(mon
         with pytest.raises(RuntimeError):
             runner.layer_runner(lambda: ran.append(1))
     runner.layer_runner(lambda: ran.append(2))
-    runner.layer_closed()
+    runner.layer_closing()
     assert ran == [2]

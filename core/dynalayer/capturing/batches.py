@@ -115,4 +115,4 @@ class BatchWriter:
             unknown=keys[done:doubt],
             not_written=keys[doubt:],
             retryable=error.retryable and not unknown,
-        )
+        ).within(operation=error.operation)

@@ -208,7 +208,19 @@ def guarded(own: Expression, guard: Guard) -> Expression:
         if value is not None:
             values[f":{placeholder}"] = value
     text = "".join(parts)
-    return Expression(f"({own.text}) AND {text}" if own.text else text, names, values)
+    return Expression(f"{_in_parentheses(own.text)} AND {text}" if own.text else text, names, values)
+
+
+def _in_parentheses(text: str) -> str:
+    """A condition as a part of another; DynamoDB refuses two pairs of parentheses around the same."""
+    text = text.strip()
+    depth, closed = 0, 0
+    for place, sign in enumerate(text):
+        depth += (sign == "(") - (sign == ")")
+        if depth <= 0:
+            closed = place
+            break
+    return text if text[0] == "(" and closed == len(text) - 1 else f"({text})"
 
 
 def _free(letter: str, taken: set[str]) -> bool:

@@ -58,6 +58,7 @@ class CapturedTable:
     def __init__(
         self, table: Table, name: str, log: EventLog, reader: EventReader, appender: Appender, run: Run
     ) -> None:
+        _check_table(table)
         self.source = table
         besides = _besides(log)
         source = SourceTable(table)
@@ -214,6 +215,15 @@ def _refuse(others: Mapping[str, object]) -> None:
         if value != "NONE":  # which is what is done anyway
             way_out = _WAYS_OUT.get(name, "only what belongs to the write itself can be given")
             raise InvalidInputError(f"{name!r:.100} is not taken by a write with its event: {way_out}")
+
+
+def _check_table(table: Any) -> None:
+    meta = getattr(table, "meta", None)
+    model = getattr(getattr(meta, "resource_model", None), "name", None)
+    if model != "Table" or getattr(meta, "service_name", None) != "dynamodb":
+        raise InvalidInputError(
+            f"table() takes a boto3 Table, as boto3.resource('dynamodb').Table('users'), not {quoted(table)}"
+        )
 
 
 def _besides(log: Any) -> Any:

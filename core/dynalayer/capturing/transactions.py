@@ -27,11 +27,11 @@ from dynalayer.errors import (
 )
 from dynalayer.eventlog.base import Appended, Draft
 from dynalayer.eventlog.dynamodb.failures import FailedCallError, TakenError
-from dynalayer.eventlog.dynamodb.side_by_side import side_by_side
 from dynalayer.eventlog.dynamodb.together import MAX_ACTIONS, Refusal, Refused, TooMuchError
 from dynalayer.events import Event
 from dynalayer.forking import Lock
 from dynalayer.quoting import quoted
+from dynalayer.side_by_side import side_by_side
 from dynalayer.source_tables import SourceTable, plain
 
 if TYPE_CHECKING:

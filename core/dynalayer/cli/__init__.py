@@ -17,6 +17,7 @@ from dynalayer.cli.installed import plugins
 from dynalayer.cli.looking import explain, get, history, status
 from dynalayer.cli.new_adapter import new_adapter
 from dynalayer.cli.resetting import reset
+from dynalayer.cli.streaming import follow_stream
 from dynalayer.cli.taking import import_events
 from dynalayer.cli.taking_over import import_snapshot
 from dynalayer.cli.upkeep import create_table, sync, vacuum, verify
@@ -42,6 +43,7 @@ for command in (
     import_events,
     import_snapshot,
     reset,
+    follow_stream,
     get,
     history,
     export,

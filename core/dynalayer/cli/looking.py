@@ -57,10 +57,11 @@ def get(
 @layer_options
 @click.option("--id", "identifier", help="Only this item's.")
 @click.option("--after", default=0, show_default=True, type=click.IntRange(0), help="Only above this version.")
-def history(partition: str, chosen: Chosen, identifier: str | None, after: int) -> None:
+@click.option("--through", type=click.IntRange(0), help="Only up to this version.")
+def history(partition: str, chosen: Chosen, identifier: str | None, after: int, through: int | None) -> None:
     """Print the events of a PARTITION that are still kept, in order, as JSON Lines."""
     with opened(chosen) as layer:
-        for event in layer.history(partition, id=identifier, after=after):
+        for event in layer.history(partition, id=identifier, after=after, through=through):
             click.echo(event_line(event), nl=False)
 
 

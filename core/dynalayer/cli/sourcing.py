@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from dynalayer.cli.taking import lines_of
-from dynalayer.errors import ConfigurationError, InvalidInputError
+from dynalayer.errors import InvalidInputError
 from dynalayer.sources import SourceOption, need_source_tables
 from dynalayer.urls import URL
 from dynalayer.values import UNDECODABLE, Item, item_from_json
 
-__all__ = ["chosen_source", "from_jsonl_option", "source_option"]
+__all__ = ["chosen_source", "from_jsonl_option", "place_of_log", "source_option"]
 
 source_option = click.option(
     "--source",
@@ -50,13 +50,13 @@ def chosen_source(source: str | None, from_jsonl: str | None, settings: Mapping[
         path = Path(from_jsonl)
         if not path.is_file():
             raise InvalidInputError(f"{from_jsonl}: there is no such file")
-        return partial(_items, path)
-    place = {} if source else _place(settings.get("events"))
+        return _ItemsFile(path)
+    place = {} if source else place_of_log(settings.get("events"))
     return need_source_tables().open_table(source or f"dynamodb://{settings['table']}", **place)
 
 
-def _place(events: object) -> dict[str, str]:
-    """Where the event log is, if that is a table too."""
+def place_of_log(events: object) -> dict[str, str]:
+    """Region and endpoint of the event log, if that is a table too."""
     if not isinstance(events, str):
         return {}
     url = URL.parse(events, what="events")
@@ -65,15 +65,24 @@ def _place(events: object) -> dict[str, str]:
     return {name: url.options[name] for name in ("region", "endpoint_url") if name in url.options}
 
 
-def _items(path: Path) -> Iterator[Item]:
-    number = 0
-    try:
-        with path.open("rb") as file:
-            for line in lines_of(file):
-                number += 1
-                if line.strip():
-                    yield item_from_json(json.loads(line))
-    except UNDECODABLE as error:
-        raise ConfigurationError(f"{path}, line {number}: no JSON of an item: {error}") from error
-    except (EOFError, OSError, zlib.error) as error:
-        raise ConfigurationError(f"{path} cannot be read after line {number:,}: {error}") from error
+@dataclass(frozen=True, slots=True)
+class _ItemsFile:
+    """The items of a JSON Lines file; called, it gives them."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __call__(self) -> Iterator[Item]:
+        number = 0
+        try:
+            with self.path.open("rb") as file:
+                for line in lines_of(file):
+                    number += 1
+                    if line.strip():
+                        yield item_from_json(json.loads(line))
+        except UNDECODABLE as error:
+            raise InvalidInputError(f"{self.path}, line {number}: no JSON of an item: {error}") from error
+        except (EOFError, OSError, zlib.error) as error:
+            raise InvalidInputError(f"{self.path} cannot be read after line {number:,}: {error}") from error

@@ -382,6 +382,7 @@ class LogCosts:
         sync: A sync of the partition alone, marking included, segments apart.
         compaction: What a sync requests besides where a compaction is due.
         lease: What it requests besides to prolong its lease.
+        listing: What it requests besides where history is kept for ever, for the list of it.
     """
 
     head: Head
@@ -393,6 +394,7 @@ class LogCosts:
     sync: Cost
     compaction: Cost
     lease: Cost
+    listing: Cost = Cost()
 
 
 class EventLog(ABC):

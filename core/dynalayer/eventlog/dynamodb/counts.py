@@ -17,9 +17,9 @@ from dynalayer.eventlog.base import Appended, Draft, Head, HeadMove, LayerState,
 from dynalayer.eventlog.dynamodb import rows
 from dynalayer.eventlog.dynamodb.connection import Connection
 from dynalayer.eventlog.dynamodb.damage import damage_in
-from dynalayer.eventlog.dynamodb.side_by_side import side_by_side
 from dynalayer.eventlog.dynamodb.slots import Newest, Slots
 from dynalayer.forking import Lock
+from dynalayer.side_by_side import side_by_side
 
 __all__ = ["Counts"]
 

@@ -96,6 +96,7 @@ class _Estimate:
             sync=Cost(tuple(self._sync())),
             compaction=Cost((self._compaction(),)),
             lease=Cost((self._lease(prolonged=True),)),
+            listing=Cost((self._listing(),) if self._headers else ()),
         )
 
     def _lease(self, *, prolonged: bool = False) -> Request:
@@ -245,6 +246,15 @@ class _Estimate:
             reads = get_units(*headers, consistent=True)
             requests.append(Request("GetItem", len(headers), reads, 0, "how many parts a large record has"))
         return requests
+
+    def _listing(self) -> Request:
+        """The row of a history segment, which goes in the transaction that moves the head."""
+        version = rows.version_of(self._headers[-1])
+        name = fresh_name("h20", version, secrets.token_hex(8))
+        named = SegmentRef(name, "history", self._head.version, version, 1, name, to_iso(now()), now())
+        row = rows.old_row(self._pk, self._head.revision + 1, (OldSegment(named, now(), now()),))
+        units = write_units(item_size(row), transactional=True)
+        return Request("TransactWriteItems", 0, 0, units, "the list of history, in the same transaction")
 
     def _compaction(self) -> Request:
         head = replace(self._head, revision=self._head.revision + 1, segments=self._head.segments[-1:])

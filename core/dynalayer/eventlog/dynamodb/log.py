@@ -44,13 +44,13 @@ from dynalayer.eventlog.dynamodb.moves import Moves
 from dynalayer.eventlog.dynamodb.retired import Retired
 from dynalayer.eventlog.dynamodb.rows import DamagedRowError, Row
 from dynalayer.eventlog.dynamodb.shards import Shards
-from dynalayer.eventlog.dynamodb.side_by_side import side_by_side
 from dynalayer.eventlog.dynamodb.slots import NotAppendedError, Slots
 from dynalayer.eventlog.dynamodb.table import check_table
 from dynalayer.eventlog.dynamodb.together import Action, Refusal, Together
 from dynalayer.eventlog.dynamodb.watching import IndexWatch
 from dynalayer.eventlog.watching import Reached, Watch
 from dynalayer.events import check_table as check_table_name
+from dynalayer.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -65,7 +65,8 @@ class Retired:
                 "put_item",
                 failed_units=write_units(item_size(row)),
                 Item={**row, **rows.segments_attribute(left)},
-                ConditionExpression="segments = :was",
+                ConditionExpression="#segments = :was",
+                ExpressionAttributeNames={"#segments": "segments"},
                 ExpressionAttributeValues={":was": row["segments"]},
             )
         except TakenError:

@@ -117,7 +117,8 @@ class Together:
                 raise
             outcomes = dict.fromkeys((draft.partition for draft in drafts), attempt.outcome)
             not_written = attempt.outcome == "not written"
-            raise AppendError(error.message, outcomes=outcomes, retryable=error.retryable and not_written) from error
+            retryable = error.retryable and not_written
+            raise AppendError(error.message, outcomes=outcomes, retryable=retryable, operation=None) from error
         finally:
             for draft in drafts if moved_on else ():
                 self._slots.forget(draft.partition)

@@ -151,9 +151,10 @@ class AbilityPromises(Promises):
         ref = adapter.layer_setter("eu", stored)
         other = place.adapter()
         came_back(other, ref, stored, "a second object reads what the first stored")
-        closed = getattr(adapter, "layer_closed", None)
-        if closed is not None:
-            closed()
+        for hook in ("layer_closing", "layer_closed"):
+            told = getattr(adapter, hook, None)
+            if told is not None:
+                told()
         came_back(other, ref, stored, "closing an adapter object closes no other one's connections")
         came_back(place.adapter(), ref, stored, "what is stored outlives the object that stored it")
 

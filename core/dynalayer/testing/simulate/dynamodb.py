@@ -22,10 +22,10 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import dynamodb_backends
 from moto.dynamodb.models.dynamo_type import DynamoType
 
+from dynalayer import side_by_side as beside
 from dynalayer.errors import EventLogError
 from dynalayer.eventlog.base import Appended, Draft, EventLog, Head, HeadMove
 from dynalayer.eventlog.dynamodb import DynamoDBEventLog
-from dynalayer.eventlog.dynamodb import side_by_side as beside
 from dynalayer.eventlog.dynamodb.connection import Connection
 from dynalayer.eventlog.dynamodb.rows import HEAD_KEY, head_of, partition_key, records_of, slot
 from dynalayer.eventlog.dynamodb.table import make_table
