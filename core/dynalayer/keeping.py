@@ -127,9 +127,11 @@ class HistoryKeeper:
         """
         if not self._forever or (head.synced_times - 1) % self._policy.every:
             return
-        moved = self._fill(partition, head)
+        listed = self._log.old_segments(partition)
+        moved = self._fill(partition, head, listed)
         for _ in range(_MERGES):
-            listed = self._log.old_segments(partition)
+            if moved is not head:
+                listed = self._log.old_segments(partition)
             history = history_of(listed)
             useless = superseded(history)
             if useless:
@@ -171,9 +173,8 @@ class HistoryKeeper:
     def _listed(self, partition: str) -> set[str]:
         return {old.segment.ref for old in self._log.old_segments(partition)}
 
-    def _fill(self, partition: str, head: Head) -> Head | None:
+    def _fill(self, partition: str, head: Head, listed: Sequence[OldSegment]) -> Head | None:
         """Bring over what was folded without this option, and is still in the log: only what leads up to a stretch."""
-        listed = self._log.old_segments(partition)
         since = {old.segment.ref: old.retired_at for old in listed}
         moved: Head | None = head
         before = 0

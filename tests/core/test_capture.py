@@ -83,7 +83,6 @@ def world(make: Makes, wire: Wire) -> World:
 # Writes
 
 
-@in_both
 def test_an_item_that_is_put_is_in_the_table_and_in_the_layer(world: World) -> None:
     (event,) = world.captured.put_item(Item=ANN)
     assert (event.type, event.item, event.partition, event.id, event.version) == ("PUT", ANN, "eu", "ann", 1)
@@ -162,7 +161,6 @@ def test_what_a_sync_folds_is_what_is_in_the_table(world: World) -> None:
 # Conditions
 
 
-@in_both
 @pytest.mark.parametrize(
     "condition",
     [
@@ -228,7 +226,6 @@ def places(world: World) -> dict[str, list[object]]:
     return {each: [item["id"] for item in world.layer.get(each)] for each in world.layer.partitions()}
 
 
-@in_both
 def test_an_item_that_moves_is_deleted_where_it_was_in_the_same_transaction(moving: World) -> None:
     moving.captured.put_item(Item={"id": 1, "country": "fr"})
     moving.captured.put_item(Item={"id": 1, "country": "fr", "again": True})
@@ -527,7 +524,6 @@ def test_a_table_in_another_place_than_the_log_is_refused(world: World, dynamodb
 # Batches
 
 
-@in_both
 def test_a_batch_is_written_whole_and_in_order(world: World, wire: Wire) -> None:
     with world.captured.batch_writer(actions=10) as batch:
         for number in range(30):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 WORKERS = {"writer-0": "writer", "writer-1": "writer", "writer-2": "writer", "syncer": "syncer"}
-WRITES = int(os.environ.get("DYNALAYER_TEST_CAPTURED_WRITES", "80"))
+WRITES = int(os.environ.get("DYNALAYER_TEST_CAPTURED_WRITES", "60"))
 KILLS = max(5, WRITES // 20)
 PATIENCE = 200  # seconds
 PROGRAM = Path(__file__).with_name("capturing_workers.py")

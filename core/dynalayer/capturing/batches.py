@@ -21,7 +21,7 @@ _UNCONDITIONAL = Expression()
 
 
 class BatchWriter:
-    """Buffers writes, and makes them with their events, as `CapturedTable.batch_writer` says.
+    """Buffers writes, and makes them with their events, as `CapturedTable.batch_writer` says. For one thread at a time.
 
     Attributes:
         written: Writes that are made so far.

@@ -81,9 +81,10 @@ class Places:
         Raises:
             InvalidInputError: It lacks a part, or one is of another kind than the table's.
         """
-        key = self.keys.of(item)
-        if key is None:
-            raise InvalidInputError(f"the item lacks a part of the table's key: {self._told()}")
+        missing = [name for name in self.keys.names if name not in item]
+        if missing:
+            raise InvalidInputError(f"the item has no attribute {missing[0]!r}: the table's key is {self._told()}")
+        key = {name: item[name] for name in self.keys.names}
         row = typed(key)
         for name, most in zip(self.keys.names, (_MAX_HASH, _MAX_RANGE), strict=False):
             ((kind, value),) = row[name].items()

@@ -35,6 +35,7 @@ _ROLES: tuple[tuple[str, tuple[str, ...], int], ...] = (
     ("reader-1", ("get", "get", "history", "meta"), 20),
     ("reader-2", ("as-of", "as-of", "get", "verify"), 20),
     ("taker", ("take over", "sync"), 3),
+    ("resetter", ("reset", "sync"), 6),
     ("vacuum", ("vacuum",), 20),
     ("follower", ("follow",), 20),
 )
@@ -156,6 +157,10 @@ class Life:
         """The partition for the operation at hand; some seeds have but one, in which more happens."""
         few = self._scene.world.chance("partitions") < 0.6
         return str(self.choose(PARTITIONS[-1:] if few else PARTITIONS, "partition", *what))
+
+    def pause(self) -> None:
+        """Let others act."""
+        self._actor.pause()
 
     def live(self, operations: Sequence[Operation]) -> None:
         """Do one operation after another; one that dies is followed by another process."""
