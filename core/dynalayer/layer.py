@@ -54,7 +54,7 @@ from dynalayer.resets import Progress, ResetOptions, Resets
 from dynalayer.resetting import Resetter
 from dynalayer.runs import SyncRuns
 from dynalayer.snapshots import Snapshots
-from dynalayer.sources import SourceOption
+from dynalayer.sourcing.sources import SourceOption
 from dynalayer.states import ImportResult, LayerMeta, PartitionMeta, ResetResult, SyncResult
 from dynalayer.syncing import Syncer
 from dynalayer.triggering import Trigger

@@ -10,8 +10,8 @@ from typing import Any
 from dynalayer.dead_letters import DeadLetter
 from dynalayer.errors import InvalidEventError, InvalidInputError
 from dynalayer.events import EventReader, Placed
-from dynalayer.sources import Page, Source
-from dynalayer.spools import Spool
+from dynalayer.sourcing.sources import Page, Source
+from dynalayer.sourcing.spools import Spool
 from dynalayer.values import item_from_json
 
 __all__ = ["gather"]
