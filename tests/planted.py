@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
-from dynalayer import asof, compaction, current, keeping, moving, resetting, segments, snapshots, syncing, vacuuming
+from dynalayer import (
+    asof,
+    compaction,
+    current,
+    keeping,
+    moving,
+    resets,
+    resetting,
+    segments,
+    snapshots,
+    syncing,
+    vacuuming,
+)
 from dynalayer.clock import to_iso
 from dynalayer.errors import EventLogError
 from dynalayer.eventlog.base import Head, HeadMove, Mark, Record, Run, SegmentRef
@@ -17,6 +29,7 @@ from dynalayer.events import Event
 from dynalayer.fold import NetChanges
 from dynalayer.following.handing_out import HandingOut
 from dynalayer.following.positions import Position
+from dynalayer.spools import Waiting
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -186,6 +199,20 @@ def a_base_that_a_reset_made_is_kept_no_longer_than_others(patch: pytest.MonkeyP
 
 def a_takeover_forgets_what_was_appended_meanwhile(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(resetting, "apply_changes", lambda items, changes: None)
+
+
+def a_reset_notes_the_tail_when_the_source_was_read(patch: pytest.MonkeyPatch) -> None:
+    taken = resets._Reset._taken
+
+    def late(self: Any, waiting: Waiting) -> Any:
+        return taken(self, replace(waiting, tail=self._resetter._log.partition_state(waiting.partition).version))
+
+    patch.setattr(resets._Reset, "_taken", late)
+
+
+def a_reset_folds_what_is_older_over_what_it_read(patch: pytest.MonkeyPatch) -> None:
+    taken = resets._Reset._taken
+    patch.setattr(resets._Reset, "_taken", lambda self, waiting: taken(self, replace(waiting, tail=0)))
 
 
 def a_delta_forgets_what_was_deleted(patch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,7 @@ from dynalayer.wrapping import WrappedAdapter
 
 if typing.TYPE_CHECKING:
     from dynalayer.aio import AsyncLayer
+    from dynalayer.aio_reading import AsyncFeed
     from dynalayer.aio_tables import AsyncCapturedTable
     from dynalayer.capturing import CapturedTable
     from dynalayer.eventlog.dynamodb import DynamoDBEventLog, TableMade, create_table
@@ -80,6 +81,7 @@ __all__ = [
     "Adapter",
     "AppendError",
     "AsyncCapturedTable",
+    "AsyncFeed",
     "AsyncLayer",
     "BatchError",
     "Capabilities",
@@ -162,7 +164,11 @@ __all__ = [
 _OF_DYNAMODB = frozenset({"DynamoDBEventLog", "TableMade", "create_table"})
 
 # Likewise what needs anyio, which only who runs an event loop has a use for.
-_OF_ANYIO = {"AsyncCapturedTable": "dynalayer.aio_tables", "AsyncLayer": "dynalayer.aio"}
+_OF_ANYIO = {
+    "AsyncFeed": "dynalayer.aio_reading",
+    "AsyncCapturedTable": "dynalayer.aio_tables",
+    "AsyncLayer": "dynalayer.aio",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -6,12 +6,14 @@ import inspect
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
+from dynalayer.aio_reading import AsyncFeed, RecordBatches
 from dynalayer.aio_tables import AsyncCapturedTable
 from dynalayer.asof import At
 from dynalayer.calling import Calls, Steps
@@ -20,6 +22,7 @@ from dynalayer.costs import Prices, Usage
 from dynalayer.errors import ClosedError, ConfigurationError
 from dynalayer.events import Event
 from dynalayer.explaining import Explanation
+from dynalayer.following import Consumer
 from dynalayer.forking import Lock
 from dynalayer.layer import Layer
 from dynalayer.leaving import LeftError, until_left
@@ -37,10 +40,9 @@ if TYPE_CHECKING:  # they are needed only by who asks for them
     from mypy_boto3_dynamodb.service_resource import Table
     from pandas import DataFrame
     from polars import DataFrame as PolarsFrame
-    from pyarrow import RecordBatch, RecordBatchReader, Schema
     from pyarrow import Table as ArrowTable
 
-__all__ = ["AsyncLayer", "RecordBatches"]
+__all__ = ["AsyncLayer"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -97,7 +99,7 @@ class AsyncLayer:
         self._closer = 0  # the process that closes it
         self._workers = Workers(threads)
         self._calls = Calls(self._workers, self._closed)
-        self._scans: weakref.WeakSet[RecordBatches] = weakref.WeakSet()
+        self._iterators: weakref.WeakSet[Steps[Any]] = weakref.WeakSet()
 
     def __repr__(self) -> str:
         layer = self._layer.made
@@ -161,6 +163,38 @@ class AsyncLayer:
     ) -> list[Event]:
         """As `Layer.history`."""
         return await self._read(Layer.history, partition, id=id, after=after, through=through)
+
+    async def follow(
+        self,
+        consumer: str,
+        *,
+        since: datetime | str | None = None,
+        wait: bool = True,
+        poll: float = 1.0,
+        partitions: Iterable[str] | None = None,
+        on_reset: Callable[[str, int], object] | None = None,
+    ) -> AsyncFeed:
+        """As `Layer.follow`, but an asynchronous iterator: `async for event in await layer.follow("search-index")`."""
+
+        def opened(layer: Layer) -> AsyncFeed:
+            feed = layer.follow(consumer, since=since, wait=wait, poll=poll, partitions=partitions, on_reset=on_reset)
+            following = AsyncFeed(feed, self._closed)
+            self._opened(following)
+            return following
+
+        return await self._write(opened)
+
+    async def consumers(self) -> tuple[Consumer, ...]:
+        """As `Layer.consumers`."""
+        return await self._read(Layer.consumers)
+
+    async def move_consumer(self, name: str, to: datetime | str | int, *, partition: str | None = None) -> None:
+        """As `Layer.move_consumer`."""
+        await self._write(Layer.move_consumer, name, to, partition=partition)
+
+    async def forget_consumer(self, name: str) -> None:
+        """As `Layer.forget_consumer`."""
+        await self._write(Layer.forget_consumer, name)
 
     @overload
     async def meta(self) -> LayerMeta: ...
@@ -227,9 +261,16 @@ class AsyncLayer:
     def _scan(self, layer: Layer, partition: str, columns: Sequence[str] | None, filter: object) -> RecordBatches:
         # In the thread: once it is open it is known to `close`, and nothing but itself holds what it reads from.
         scan = RecordBatches(self._calls, layer.scan(partition, columns=columns, filter=filter))
-        with self._lock:
-            self._scans.add(scan)
+        self._opened(scan)
         return scan
+
+    def _opened(self, iterator: Steps[Any]) -> None:
+        with self._lock:
+            self._iterators.add(iterator)
+
+    def _open_iterators(self) -> tuple[Steps[Any], ...]:
+        with self._lock:
+            return tuple(self._iterators)
 
     async def _read(self, call: Callable[Concatenate[Layer, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._make_call(lambda layer: call(layer, *args, **kwargs), leave=True)
@@ -264,39 +305,15 @@ class AsyncLayer:
             return self._closing
 
     def _close(self, _: Work[None]) -> None:
-        for scan in self._open_scans():
-            scan.end()
+        for iterator in self._open_iterators():
+            iterator.end()
         self._workers.wait()
         try:
-            for scan in self._open_scans():
-                scan.close()
+            for iterator in self._open_iterators():
+                iterator.end()  # it may have been opened since
+                iterator.close()
         finally:
             self._workers.end()
             layer = self._layer.made
             if layer is not None:
                 layer.close()
-
-    def _open_scans(self) -> tuple[RecordBatches, ...]:
-        with self._lock:
-            return tuple(self._scans)
-
-
-class RecordBatches(Steps["RecordBatch"]):
-    """The batches of a scan, each read in a thread when it is asked for.
-
-    Leave it early by `async with`, or by `aclose`, and what it reads from is closed.
-
-    Attributes:
-        schema: Of all batches.
-    """
-
-    def __init__(self, calls: Calls, reader: RecordBatchReader) -> None:
-        self.schema: Schema = reader.schema
-        super().__init__(calls, _each(reader))
-
-
-def _each(reader: RecordBatchReader) -> Iterator[RecordBatch]:
-    try:
-        yield from reader
-    finally:
-        reader.close()

@@ -279,7 +279,7 @@ class SegmentCorruptError(StorageError):
 
 
 class SourceError(LayerError):
-    """What a reset or a comparison reads from, such as the source table, failed or cannot be used."""
+    """What items or changes are read from, as the source table or its stream, failed or cannot be used."""
 
 
 class SpoolError(LayerError):

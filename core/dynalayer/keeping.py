@@ -127,9 +127,11 @@ class HistoryKeeper:
         """
         if not self._forever or (head.synced_times - 1) % self._policy.every:
             return
-        moved = self._fill(partition, head)
+        listed = self._log.old_segments(partition)
+        moved = self._fill(partition, head, listed)
         for _ in range(_MERGES):
-            listed = self._log.old_segments(partition)
+            if moved is not head:
+                listed = self._log.old_segments(partition)
             history = history_of(listed)
             useless = superseded(history)
             if useless:
@@ -171,9 +173,8 @@ class HistoryKeeper:
     def _listed(self, partition: str) -> set[str]:
         return {old.segment.ref for old in self._log.old_segments(partition)}
 
-    def _fill(self, partition: str, head: Head) -> Head | None:
+    def _fill(self, partition: str, head: Head, listed: Sequence[OldSegment]) -> Head | None:
         """Bring over what was folded without this option, and is still in the log: only what leads up to a stretch."""
-        listed = self._log.old_segments(partition)
         since = {old.segment.ref: old.retired_at for old in listed}
         moved: Head | None = head
         before = 0
@@ -206,8 +207,10 @@ class HistoryKeeper:
     def _first_kept(self, partition: str, after: int, through: int) -> int:
         """The first of the records up to a version that are all kept; the one after it where that is not."""
         first = expected = after + 1
+        size = 1  # mostly nothing is there any more, and what comes after the gap is many pages
         while expected <= through:
-            run = self._log.read(partition, expected - 1, max_bytes=_FILLED_BYTES)
+            run = self._log.read(partition, expected - 1, max_bytes=size)
+            size = _FILLED_BYTES
             for record in run.records:
                 if record.version > through:
                     break

@@ -176,7 +176,7 @@ class Layer(Scans):
         self._runs = SyncRuns(self._log, syncer, resetter, self._observers, _STRATEGY_LAG)
         self._vacuum = Vacuum(self._log, self._storage, clock)
         self._verifier = Verifier(self._log, self._storage, clock, forever=forever)
-        self._followers = Followers(self._log, self._observers, clock)
+        self._followers = Followers(self._log, recaller, self._observers, clock)
         self._explainer = Explainer(self._log, self._storage, snapshots, self._reading, forever=forever)
         self._trigger = Trigger(self._manager, self._observers, self._runs.run)
         self._writing = Writing(table, self._log, self._reader, clock, self._appender, self._observers, self._written)
@@ -395,6 +395,7 @@ class Layer(Scans):
             PositionExpiredError: When iterated: a consumer's next events have expired.
             ConsumerTakenError: When iterated: another process follows under the name.
             EventLogError: The log failed.
+            StorageError: What stands in history segments alone cannot be read.
         """
         self._check_open()
         with self._observers.running("follow"):

@@ -70,7 +70,7 @@ class Resetter:
             StorageError: The adapter failed.
             EventLogError: The log failed.
         """
-        with self._held(partition) as owner:
+        with self._held(partition, ConflictError) as owner:
             head = self._log.head(partition)
             if head.events_total:
                 taken = f"taken over at version {head.reset}, with events folded on top" if head.reset else "synced"
@@ -114,19 +114,19 @@ class Resetter:
         return not self._storage.capabilities.immutable and self._log.head(partition).version < above
 
     @contextmanager
-    def _held(self, partition: str) -> Iterator[str]:
+    def _held(self, partition: str, otherwise: type[ConflictError] = HeldError) -> Iterator[str]:
         """The partition's lease, for the time of a reset, and its owner's name."""
         owner = secrets.token_hex(8)
-        self._hold(partition, owner)
+        self._hold(partition, owner, otherwise)
         try:
             yield owner
         finally:
             give_back(self._log, partition, owner)
 
-    def _hold(self, partition: str, owner: str) -> None:
+    def _hold(self, partition: str, owner: str, otherwise: type[ConflictError] = ConflictError) -> None:
         now = self._clock()
         if not self._log.lease(partition, owner, now, now + self._lease):
-            raise HeldError(
+            raise otherwise(
                 "another sync is at work on it; try again when it is done, or its lease has run out", retryable=True
             )
 

@@ -64,7 +64,11 @@ def test_a_method_takes_and_answers_what_layers_does(name: str) -> None:
     one, other = public(AsyncLayer)[name], public(Layer)[name]
     assert inspect.iscoroutinefunction(one)
     assert inspect.signature(one).parameters == inspect.signature(other).parameters
-    answers = {"scan": "RecordBatches", "table": "AsyncCapturedTable"}  # of these each answer is waited for
+    answers = {
+        "follow": "AsyncFeed",
+        "scan": "RecordBatches",
+        "table": "AsyncCapturedTable",
+    }  # of these each answer is waited for
     assert inspect.signature(one).return_annotation == answers.get(name, inspect.signature(other).return_annotation)
 
 
@@ -328,6 +332,24 @@ async def test_the_source_table_and_its_events_are_written_together(moto_server:
             await table.delete_item(Key={"id": "a"})
             assert await layer.get() == sorted(users.scan()["Items"], key=lambda item: str(item["id"]))
             assert len(await layer.get()) == 30
+
+
+@anywhere
+async def test_followers_are_given_each_event_and_kept_as_layers_are() -> None:
+    async with layer_over() as layer:
+        await layer.set([put(str(number)) for number in range(3)])
+        async with await layer.follow("index", wait=False) as feed:
+            assert repr(feed) == "AsyncFeed(consumer='index')"
+            assert [event.id async for event in feed] == ["0", "1", "2"]
+        (consumer,) = await layer.consumers()
+        assert (consumer.name, consumer.behind) == ("index", 0)
+        await layer.move_consumer("index", "beginning")
+        feed = await layer.follow("index")
+        assert (await anext(feed)).id == "0"
+        feed.stop()
+        assert [event async for event in feed] == []
+        await layer.forget_consumer("index")
+        assert await layer.consumers() == ()
 
 
 _who: ContextVar[str] = ContextVar("_who", default="nobody")

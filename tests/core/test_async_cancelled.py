@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from dynalayer import AsyncLayer, ClosedError, InvalidInputError, MemoryEventLog, SyncResult, hookimpl
+from dynalayer.aio_reading import AsyncFeed
 from dynalayer.calling import Calls, Steps
 from dynalayer.testing.faults import WrappedLog
 from dynalayer.workers import Workers
@@ -426,6 +427,38 @@ async def test_a_step_that_is_cancelled_is_the_next_ones_answer(gate: Gate, nati
         await close.end()
         await until(closed.is_set)
         assert [number async for number in steps] == []
+
+
+async def test_an_event_that_a_cancelled_follower_did_not_get_is_the_next_ones(natively: bool) -> None:
+    async with layer_over(threads=1) as layer, anyio.create_task_group() as tasks:
+        async with await layer.follow("index", poll=0.001) as feed:
+            call = Call(lambda: anext(feed), natively=natively)
+            tasks.start_soon(call.run)
+            await until(lambda: feed._step is not None)
+            call.cancel()
+            assert await call.end() == ["cancelled"]
+            await layer.set([put("a"), put("b")])  # by the one thread that the layer has
+            assert (await anext(feed)).id == "a"
+            assert (await anext(feed)).id == "b"
+        async with await layer.follow("index", wait=False) as again:
+            assert [event.id async for event in again] == ["b"]  # it was not handled
+
+
+async def test_closing_the_layer_ends_followers_that_wait(natively: bool) -> None:
+    layer = layer_over()
+    await layer.set([put("a")])
+    got: list[str] = []
+
+    async def follow() -> None:
+        got.extend([event.id async for event in await layer.follow("index", poll=60)])
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(follow)
+        await until(lambda: bool(layer._iterators))
+        (feed,) = layer._open_iterators()
+        await until(lambda: isinstance(feed, AsyncFeed) and feed._thread._line.busy == 1)
+        await layer.close()
+    assert got in ([], ["a"])
 
 
 async def test_steps_end_with_what_their_iterator_raises(natively: bool) -> None:

@@ -747,6 +747,19 @@ def test_a_sync_asks_of_every_kind_of_storage_what_was_explained(tmp_path: Path,
     assert compactions > 1
 
 
+def test_a_sync_that_keeps_history_for_ever_asks_what_was_explained(table: Table) -> None:
+    with table.layer(history="forever") as layer:
+        for number in range(2):
+            layer.set([put(number)])
+            layer.sync()
+        layer.set([put(2)])
+    explained = check_sync(table, history="forever")
+    assert sum("history" in request.why for request in explained.sync.requests) == 2
+    with table.layer() as layer:
+        layer.set([put(3)])
+    assert not any("history" in request.why for request in check_sync(table).sync.requests)
+
+
 def test_storage_calls_are_counted_under_the_operation_that_makes_them(table: Table) -> None:
     with table.layer() as layer:
         layer.set([put(0)])

@@ -392,6 +392,56 @@ def test_a_position_that_has_expired_is_told_after_all_else_is_handed_out_and_ca
     sink.check_items(layer)
 
 
+def test_where_history_is_kept_for_ever_no_position_expires(log: EventLog, layer_on: LayerOn, clock: Ticking) -> None:
+    layer = layer_on(log, history="forever")
+    layer.set([put("eu", "a"), put("us", "b")])
+    moment = clock()
+    layer.set([put("eu", "c"), put("eu", "d")])
+    feed = layer.follow("index")
+    assert next(feed).id == "a"
+    feed.close()
+    for step in range(3):
+        layer.set([put("eu", f"{step}")])
+        layer.sync()
+    clock.advance(2 * DAY)
+    layer.sync()
+    layer.set([put("eu", "e")])
+    assert [record.version for record in log.read("eu", 0).records] == [6]
+    expected = [("eu", 1, "a"), ("eu", 2, "c"), ("eu", 2, "d"), ("eu", 3, "0"), ("eu", 4, "1"), ("eu", 5, "2")]
+    expected += [("eu", 6, "e"), ("us", 1, "b")]
+    assert sorted(rest(layer, on_reset=pytest.fail)) == expected
+    assert sorted(rest(layer, "new", on_reset=pytest.fail)) == expected
+    assert sorted(rest(layer, "later", since=clock_time(moment), on_reset=pytest.fail)) == expected[1:-1]
+    layer.move_consumer("later", 3, partition="eu")
+    assert [consumer.behind for consumer in layer.consumers()] == [0, 3, 0]
+    assert versions(layer, "later") == [4, 5, 6]
+
+
+def test_history_that_is_kept_for_ever_from_later_on_begins_there(
+    log: EventLog, layer_on: LayerOn, clock: Ticking
+) -> None:
+    layer = layer_on(log)
+    layer.set([put("eu", "a"), put("eu", "b")])
+    layer.sync()
+    clock.advance(2 * DAY)
+    layer.sync()
+    layer = layer_on(log, history="forever")
+    for name in "cd":
+        layer.set([put("eu", name)])
+    layer.sync()
+    clock.advance(2 * DAY)
+    layer.sync()
+    told: list[tuple[str, int]] = []
+    assert versions(layer, on_reset=lambda *where: told.append(where)) == [2, 3]
+    assert told == [("eu", 1)]
+    layer.set([put("eu")])
+    assert layer.consumers()[0].behind == 1
+
+
+def clock_time(moment: int) -> datetime:
+    return datetime.fromtimestamp(moment / 1_000_000, UTC)
+
+
 class Torn(WrappedLog):
     """A log whose next read was under way while a record was appended, and folded: it shows the one after it."""
 

@@ -401,9 +401,24 @@ def test_what_a_journal_remembers_is_bounded_and_what_it_dropped_is_read_again()
         log.move_checkpoint(journal.move(SCOPE, each, 0))
         journal.note(SCOPE, version, version + 1, each)
         ((known),) = journal._known.values()
-        assert len(known.marks) <= 9 * MAX_MARKS
+        assert len(known.marks) <= 5 * MAX_MARKS
     everything = marks(range(12 * MAX_MARKS))
     assert journal.appended(SCOPE, 12, everything) == everything
+
+
+def test_what_a_journal_remembers_of_all_partitions_is_bounded_and_what_it_forgot_is_read_again() -> None:
+    log = Counted(MemoryEventLog("users"))
+    journal = Journal(log)
+    each = marks(range(MAX_MARKS))
+    scopes = [f"{SCOPE}{number}" for number in range(120)]
+    for scope in scopes:
+        journal.appended(scope, 0, each)
+        log.move_checkpoint(journal.move(scope, each, 0))
+        journal.note(scope, 0, 1, each)
+    assert sum(1 + len(known.marks) for known in journal._known.values()) == journal._count <= 50 * MAX_MARKS
+    log.calls.clear()
+    assert all(journal.appended(scope, 1, each) == each for scope in (scopes[-1], scopes[0]))
+    assert log.calls == ["checkpoints"]
 
 
 @pytest.mark.parametrize("value", [b"", b"J", b"J\0\0\0\0\x81", b"Jrot and rot"])

@@ -64,8 +64,8 @@ def test_the_page_names_every_operation_and_no_other(tmp_path: Path) -> None:
     section = PAGE.partition("\n## Operations\n")[2].partition("\n## ")[0]
     core = ROOT / "core" / "dynalayer"
     code = "".join((core / name).read_text() for name in ("layer.py", "runs.py"))
-    code += (core / "capturing" / "table.py").read_text()
-    operations = set(re.findall(r'\.(?:running|_written|_run|_make)\("([\w.]+)"', code))
+    code += (core / "capturing" / "table.py").read_text() + (core / "streams" / "intake.py").read_text()
+    operations = set(re.findall(r'\.(?:running|_?written|_run|_make)\("([\w.]+)"', code))
     calls = {f"storage.{name}" for name in re.findall(r'self\._call\(\s*"(\w+)"', (core / "storage.py").read_text())}
     assert {"set", "sync", "close", "storage.put", "table.put_item"} <= operations | calls
     named = set(re.findall(r"`([a-z]+(?:\.[a-z_]+)?)`", section))

@@ -156,8 +156,10 @@ def test_the_api_gives_gits_tree_at_every_point_then_and_afterwards(
 
 
 @pytest.mark.parametrize("scheme", ["local", "parquet+file"])
-def test_kept_for_ever_gits_trees_are_read_long_after_the_log_has_let_go_of_all(scheme: str, tmp_path: Path) -> None:
-    replay, clock = load("cut"), Ticking()
+def test_kept_for_ever_gits_trees_are_read_long_after_the_log_has_let_go_of_all(
+    replay: Replay, scheme: str, tmp_path: Path
+) -> None:
+    clock = Ticking()
     options: dict[str, Any] = {
         "table": TABLE,
         "get_item_unique_identifier": "path",

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
@@ -394,7 +394,7 @@ class LogCosts:
     sync: Cost
     compaction: Cost
     lease: Cost
-    listing: Cost = Cost()
+    listing: Cost = field(default_factory=Cost)
 
 
 class EventLog(ABC):

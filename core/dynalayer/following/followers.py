@@ -15,11 +15,13 @@ from dynalayer.following.consumers import Consumer, told_consumers
 from dynalayer.following.feed import Feed
 from dynalayer.following.handing_out import HandingOut
 from dynalayer.following.ownership import Ownership, Registration, check_consumer
+from dynalayer.following.pages import Pages
 from dynalayer.following.positions import BEGINNING, Position, Positions, clear_positions
 from dynalayer.following.starting import Start, check_known, check_since, position_at_version, position_since
 from dynalayer.logs import log_failure
 from dynalayer.observing import Observers
 from dynalayer.quoting import quoted
+from dynalayer.recalling import Recaller
 
 __all__ = ["Followers"]
 
@@ -31,12 +33,14 @@ class Followers:
 
     Args:
         log: The layer's event log.
+        recaller: Finds what the log has no more.
         observers: Whom to tell.
         clock: Tells when a consumer was made.
     """
 
-    def __init__(self, log: EventLog, observers: Observers, clock: Clock) -> None:
+    def __init__(self, log: EventLog, recaller: Recaller, observers: Observers, clock: Clock) -> None:
         self._log = log
+        self._pages = Pages(log, recaller)
         self._observers = observers
         self._clock = clock
         self._feeds: weakref.WeakSet[Feed] = weakref.WeakSet()
@@ -63,7 +67,7 @@ class Followers:
             raise InvalidInputError(f"partitions={quoted(partitions)} is no list of partitions")
         only = None if partitions is None else frozenset(map(check_partition, partitions))
         events = HandingOut(
-            self._log,
+            self._pages,
             self._taken(name, since),
             consumer=name,
             partitions=only,
@@ -98,7 +102,7 @@ class Followers:
         for partition in sorted(self._log.survey()):
             if positions.known(partition):
                 continue
-            position = position_since(self._log, partition, start, self._clock)
+            position = position_since(self._pages, partition, start, self._clock)
             if position != BEGINNING:
                 positions.reach(partition, position)
                 positions.save()
@@ -116,11 +120,11 @@ class Followers:
             raise InvalidInputError(f"to={quoted(to)} is a version, which is one partition's: partition=… names it")
         find: Callable[[str], Position]
         if isinstance(to, int):
-            find = partial(position_at_version, self._log, version=to)
+            find = partial(position_at_version, self._pages, version=to)
         else:
             start = check_since(to, name="to")
             check_known(self._log, start)
-            find = partial(position_since, self._log, start=start, clock=self._clock)
+            find = partial(position_since, self._pages, start=start, clock=self._clock)
         partitions = sorted(self._log.survey()) if partition is None else [check_partition(partition)]
         if partition is not None:  # what is refused is refused before the consumer is taken from who follows
             find(partitions[0])

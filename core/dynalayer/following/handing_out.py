@@ -16,8 +16,8 @@ from dynalayer.errors import LayerError, PositionExpiredError
 from dynalayer.eventlog.base import EventLog, Head, Record, Run
 from dynalayer.eventlog.watching import Reached
 from dynalayer.events import Event
+from dynalayer.following.pages import Pages
 from dynalayer.following.positions import Position, Positions
-from dynalayer.following.starting import is_gone
 from dynalayer.observing import Observers
 from dynalayer.quoting import quoted
 from dynalayer.snapshots import changes_of
@@ -40,7 +40,7 @@ class HandingOut:
     """What a feed hands out. It knows no feed, so that one that is dropped ends, and saves, at once.
 
     Args:
-        log: The layer's event log.
+        pages: Reads partitions.
         positions: The consumer's.
         consumer: Its name.
         partitions: Only these; None: all.
@@ -55,7 +55,7 @@ class HandingOut:
 
     def __init__(
         self,
-        log: EventLog,
+        pages: Pages,
         positions: Positions,
         *,
         consumer: str,
@@ -66,7 +66,8 @@ class HandingOut:
         observers: Observers,
     ) -> None:
         self.stop = threading.Event()
-        self._log = log
+        self._pages = pages
+        self._log = pages.log
         self._positions = positions
         self._consumer = consumer
         self._partitions = None if partitions is None else frozenset(partitions)
@@ -74,7 +75,7 @@ class HandingOut:
         self._poll = poll
         self._on_reset = on_reset
         self._observers = observers
-        self._watch = log.watch()
+        self._watch = pages.log.watch()
         self._next_survey: float | None = None
         self._torn: set[str] = set()
         self._expired: PositionExpiredError | None = None
@@ -145,7 +146,7 @@ class HandingOut:
         """Hand out what comes next in a partition, up to a page; tell whether there is more."""
         position = self._positions.at(partition)
         with self._observers.running("follow", partition):
-            run = self._log.read(partition, position.version, max_bytes=_PAGE_BYTES)
+            run = self._pages.read(partition, position.version, _PAGE_BYTES)
         if position.lost or position.reset < run.head.reset <= position.version:
             self._tell_reset(partition, position.version if position.lost else run.head.reset, run.head)
         for record in run.records:
@@ -169,7 +170,7 @@ class HandingOut:
             self._positions.reach(partition, position)
             self._count()
         # A record without events is passed as well.
-        position = Position(record.version, 0, record.events_total, position.reset)
+        position = Position(record.version, 0, position.events, position.reset)
         self._positions.reach(partition, position)
         if position.reset < head.reset <= position.version:
             self._tell_reset(partition, head.reset, head)
@@ -179,7 +180,7 @@ class HandingOut:
         reached = self._positions.at(partition).version
         if reached < run.head.version:
             with self._observers.running("follow", partition):
-                gone = is_gone(self._log, partition, reached)
+                gone = self._pages.gone(partition, reached)
             if not gone:
                 return True
             last = next((each.version - 1 for each in run.records if each.version > reached), run.head.version)

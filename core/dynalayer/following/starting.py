@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from dynalayer.clock import INITIAL, MICROSECONDS, Clock, from_iso, to_iso, to_microseconds
 from dynalayer.errors import HistoryError, InvalidInputError
 from dynalayer.eventlog.base import EventLog, Head, Record
+from dynalayer.following.pages import Pages
 from dynalayer.following.positions import BEGINNING, Position
 from dynalayer.quoting import quoted
 
-__all__ = ["Since", "Start", "check_known", "check_since", "is_gone", "position_at_version", "position_since"]
+__all__ = ["Since", "Start", "check_known", "check_since", "position_at_version", "position_since"]
 
 Since = datetime | str
 """`"beginning"`, `"now"`, an aware moment, or the cursor of a sync."""
@@ -77,103 +78,98 @@ def _is_cursor(text: str) -> bool:
         return False
 
 
-def position_since(log: EventLog, partition: str, start: Start, clock: Clock) -> Position:
+def position_since(pages: Pages, partition: str, start: Start, clock: Clock) -> Position:
     """Where a consumer begins in a partition.
 
     Where events after the beginning have expired it is the oldest from which all are kept, and `lost` is set.
 
     Args:
-        log: The event log.
+        pages: Reads the partition.
         partition: The partition.
         start: The beginning.
         clock: Tells which records are surely kept still, and nothing else.
 
     Raises:
         EventLogError: The log failed.
+        StorageError: What stands in history segments cannot be read.
     """
     if start.kind == "now":
-        state = log.partition_state(partition)
+        state = pages.log.partition_state(partition)
         return Position(state.version, 0, state.events_total, state.head.reset)
-    return _Search(log, partition, start, clock).run()
+    return _Search(pages, partition, start, clock).run()
 
 
 class _Search:
     """Looks through a partition's kept records for where a consumer begins."""
 
-    def __init__(self, log: EventLog, partition: str, start: Start, clock: Clock) -> None:
-        self._log = log
+    def __init__(self, pages: Pages, partition: str, start: Start, clock: Clock) -> None:
+        self._pages = pages
         self._partition = partition
         self._start = start
         self._kept_since = clock() - _SURELY_KEPT
-        self._position = BEGINNING
+        self._version = 0
+        self._lost = False
         self._before = True  # whether what comes next may still be before the beginning
 
     def run(self) -> Position:
-        head = self._log.head(self._partition)
+        head = self._pages.log.head(self._partition)
         if head.version and self._start.within(head.at, head.cursor):
-            self._position = Position(head.version, 0, head.events_total)
-        reached = self._position.version
+            self._version = head.version
+        reached = self._version
         while True:
-            run = self._log.read(self._partition, reached, max_bytes=_PAGE_BYTES)
+            run = self._pages.read(self._partition, reached, _PAGE_BYTES)
+            head = run.head
             for record in run.records:
                 if record.version != reached + 1:
-                    if reached >= run.head.version or not is_gone(self._log, self._partition, reached):
+                    if reached >= head.version or not self._pages.gone(self._partition, reached):
                         break
-                    self._begin_behind(record)
+                    self._begin_at(record.version - 1, lost=True)
                 reached = record.version
-                if self._take(record, run.head):
-                    return self._found(run.head)
+                if self._take(record, head):
+                    return self._found(head)
             if run.complete:
                 break
-        if reached < run.head.version and is_gone(self._log, self._partition, reached):
-            lost = not self._start.within(run.head.at, run.head.cursor)
-            self._position = Position(run.head.version, 0, run.head.events_total, lost=lost)
-        return self._found(run.head)
+        if reached < head.version and self._pages.gone(self._partition, reached):
+            self._begin_at(head.version, lost=not self._start.within(head.at, head.cursor))
+        return self._found(head)
 
-    def _begin_behind(self, record: Record) -> None:
-        """Records right before this one have expired."""
-        self._position = Position(record.version - 1, 0, record.events_total - record.count, lost=True)
-        self._before = True
+    def _begin_at(self, version: int, *, lost: bool) -> None:
+        self._version, self._lost, self._before = version, lost, True
 
     def _take(self, record: Record, head: Head) -> bool:
         """Take a record in; tell whether what follows can change nothing any more."""
         cursor = record.cursor if record.cursor != INITIAL else head.cursor_of(record.version)
         self._before = self._before and self._start.within(record.at, cursor)
         if self._before:
-            self._position = Position(record.version, 0, record.events_total)
+            self._begin_at(record.version, lost=False)
             return False
-        return cursor == INITIAL or from_iso(cursor) >= self._kept_since
+        # What was recalled, and bears no nonce, is kept for ever.
+        return cursor == INITIAL or not record.nonce or from_iso(cursor) >= self._kept_since
 
     def _found(self, head: Head) -> Position:
-        return replace(self._position, reset=head.reset if head.reset <= self._position.version else 0)
+        if not self._version:
+            return BEGINNING
+        events = self._pages.events_through(self._partition, self._version)
+        reset = head.reset if head.reset <= self._version else 0
+        return Position(self._version, 0, events, reset, self._lost)
 
 
-def is_gone(log: EventLog, partition: str, version: int) -> bool:
-    """Whether the record after a version, which a head was seen to have passed, has expired.
-
-    A read that was under way while it was appended and folded may show what comes after it, and not it.
-    """
-    records = log.read(partition, version, max_bytes=1).records
-    return not records or records[0].version != version + 1
-
-
-def position_at_version(log: EventLog, partition: str, version: int) -> Position:
+def position_at_version(pages: Pages, partition: str, version: int) -> Position:
     """Right after a version.
 
     Raises:
         HistoryError: There is no such version, or what follows it has expired.
     """
-    state = log.partition_state(partition)
+    state = pages.log.partition_state(partition)
     if not 0 <= version <= state.version:
         raise HistoryError(f"there is no version {quoted(version)}; the newest is {state.version}", partition=partition)
     reset = state.head.reset if state.head.reset <= version else 0
     if version == state.version:
         return Position(version, 0, state.events_total, reset)
-    records = log.read(partition, version, max_bytes=1).records
-    if not records or records[0].version != version + 1:
+    if pages.gone(partition, version):
         raise HistoryError(
             f'the events right after version {version} have expired; to="beginning" means the oldest from which all '
             "are kept",
             partition=partition,
         )
-    return Position(version, 0, records[0].events_total - records[0].count, reset)
+    return Position(version, 0, pages.events_through(partition, version), reset)

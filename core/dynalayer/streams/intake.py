@@ -92,7 +92,7 @@ class Intake:
                 taken = self._taker.take(label, prepared.entries)
             return list(taken.events)
 
-        self._writing.written(OPERATION, append)
+        self._writing.written("stream", append)
         stops = [(taken.position, taken.error), (prepared.position, prepared.error)]
         durable, error = min(
             ((position, why) for position, why in stops if position is not None),

@@ -38,8 +38,8 @@ MAX_MARKS = 2000
 
 _HASH = 8  # bytes
 _LIMIT = MAX_MARKS * 32  # bytes of marks unpacked; a number takes at most 20
-_PARTITIONS = 1024  # whose marks are remembered
-_REMEMBERED = 8 * MAX_MARKS  # marks of one of them
+_REMEMBERED = 4 * MAX_MARKS  # marks of one partition
+_IN_ALL = 50 * MAX_MARKS  # and of all, some 15 MB; a partition without marks counts as one
 
 
 def mark_of(record: StreamRecord) -> Mark:
@@ -68,6 +68,7 @@ class Journal:
         self._log = log
         self._lock = Lock()
         self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._count = 0
 
     def appended(self, scope: str, tail: int, marks: Collection[Mark]) -> Collection[Mark]:
         """Those of some marks whose records are in a partition's log, as of its tail or later.
@@ -134,10 +135,18 @@ class Journal:
 
     def _remember(self, scope: str, known: _Known) -> None:
         with self._lock:
-            before = self._known.pop(scope, None)
-            self._known[scope] = known if before is None or before.version <= known.version else before
-            while len(self._known) > _PARTITIONS:
-                self._known.popitem(last=False)
+            before = self._known.get(scope)
+            if before is not None and before.version > known.version:
+                return
+            self._forget(scope)
+            self._known[scope] = known
+            self._count += 1 + len(known.marks)
+            while self._count > _IN_ALL and len(self._known) > 1:
+                self._forget(next(iter(self._known)))
+
+    def _forget(self, scope: str) -> None:
+        known = self._known.pop(scope, None)
+        self._count -= 0 if known is None else 1 + len(known.marks)
 
 
 def _padded(number: int) -> str:

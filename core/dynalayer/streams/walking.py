@@ -115,7 +115,11 @@ class Walker:
     ) -> Followed:
         """See `dynalayer.streams.follow`."""
         with operation(OPERATION):
-            return self._follow(start, anew=anew, once=once, poll=poll, progress=progress)
+            try:
+                return self._follow(start, anew=anew, once=once, poll=poll, progress=progress)
+            except LayerError as error:
+                error.within(operation=OPERATION)
+                raise
 
     def _follow(
         self, start: Start, *, anew: bool, once: bool, poll: float, progress: Callable[[Followed], object]

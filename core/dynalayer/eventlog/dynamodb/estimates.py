@@ -249,7 +249,7 @@ class _Estimate:
 
     def _listing(self) -> Request:
         """The row of a history segment, which goes in the transaction that moves the head."""
-        version = rows.version_of(self._headers[-1])
+        version = rows.tail_of_record(self._headers[-1]).version
         name = fresh_name("h20", version, secrets.token_hex(8))
         named = SegmentRef(name, "history", self._head.version, version, 1, name, to_iso(now()), now())
         row = rows.old_row(self._pk, self._head.revision + 1, (OldSegment(named, now(), now()),))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ CONSUMER = "index"
 """Who follows."""
 
 _IDS = ("a", "b", "c", "d", "e")
+_IN_SOURCE = 0.8  # of the sets; the others are such as the source never had
 _SKEW_BOUND = 5 * HOUR  # how far the clocks of two actors may be apart, with what a step takes
 
 
@@ -52,6 +53,9 @@ class Operation:
 def _set(life: Life, layer: Layer, truth: Truth) -> None:
     marker = "/".join(map(str, life.operation.place))
     events = [_event(life, marker, index) for index in range(1 + int(life.chance("events") * 3))]
+    if life.chance("source") < _IN_SOURCE:  # first, as an application should
+        for event in events:
+            _write(truth.source.setdefault(event["partition"], {}), event)
     try:
         appended = layer.set(events)
     except AppendError as error:
@@ -60,6 +64,13 @@ def _set(life: Life, layer: Layer, truth: Truth) -> None:
                 truth.check_refused(partition, marker)
         raise
     truth.check_appended(appended)
+
+
+def _write(source: dict[str, Item], event: dict[str, Any]) -> None:
+    if event["type"] == "DELETE":
+        source.pop(event["item"]["id"], None)
+    else:
+        source[event["item"]["id"]] = event["item"]
 
 
 def _event(life: Life, marker: str, index: int) -> dict[str, Any]:
@@ -154,9 +165,28 @@ def _follow(life: Life, layer: Layer, truth: Truth) -> None:
                 left -= 1
     except PositionExpiredError as error:
         gone = truth.kept_from(str(error.partition), life.now, RETENTION - _SKEW_BOUND)
-        if error.last >= gone:
+        if life.forever or error.last >= gone:
             raise Simulated(f"{error.partition!r}: version {error.last} is said to have expired, and is kept") from None
         layer.move_consumer(CONSUMER, "beginning", partition=error.partition)
+
+
+def _reset(life: Life, layer: Layer, truth: Truth) -> None:
+    """From the source table, whose items come one by one while others write."""
+    partition = life.partition()
+    begun = truth.moment(partition).version
+
+    def source() -> Iterator[Item]:
+        table = truth.source.setdefault(partition, {})
+        table["hand"] = {"id": "hand", "set": f"by hand {life.operation.place[1]}", "n": 0}  # of which no event tells
+        noted, scanned = range(begun, truth.moment(partition).version + 1), dict[str, Item]()
+        for identifier in (*_IDS, "hand"):
+            life.pause()
+            if identifier in table:
+                scanned[identifier] = table[identifier]
+                yield scanned[identifier]
+        truth.taking(life.name, partition, scanned, noted)
+
+    layer.reset(source, partition)
 
 
 def _meta(life: Life, layer: Layer, truth: Truth) -> None:
@@ -184,6 +214,7 @@ OPERATIONS: dict[str, Callable[[Life, Layer, Truth], None]] = {
     "vacuum": _vacuum,
     "take over": _take_over,
     "follow": _follow,
+    "reset": _reset,
     "meta": _meta,
     "verify": _verify,
 }

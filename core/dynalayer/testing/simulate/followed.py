@@ -31,8 +31,8 @@ class Followed:
     def reset(self, partition: str, version: int) -> None:
         """He was told to read a partition whole: what is in it up to a version he has."""
         handled = self._truth.events(partition, version)
-        self._reached[partition] = max(self._reached.get(partition, 0), handled)
-        self._next[partition] = handled
+        if handled >= self._reached.get(partition, 0):  # else it was committed late, and he goes on where he is
+            self._reached[partition] = self._next[partition] = handled
 
     def take(self, partition: str, place: int) -> None:
         """He handles an event, by its number in the partition, from 0."""

@@ -35,12 +35,14 @@ _ROLES: tuple[tuple[str, tuple[str, ...], int], ...] = (
     ("reader-1", ("get", "get", "history", "meta"), 20),
     ("reader-2", ("as-of", "as-of", "get", "verify"), 20),
     ("taker", ("take over", "sync"), 3),
+    ("resetter", ("reset", "sync"), 6),
     ("vacuum", ("vacuum",), 20),
     ("follower", ("follow",), 20),
 )
 _SKEW = 2 * HOUR  # how far a clock may be off
 _LAST_SYNCS = 100
 _FOREVER = 0.3  # of the seeds
+_FOLLOWED = 0.3  # of the seeds: where nobody follows there is more of the rest in each run
 _EAGER = Policy(base_from=2, base_share=0.5, merge_from=2, merge_least=2)
 _EAGER_HISTORY = HistoryPolicy(every=2, least=2, apart=3)
 
@@ -99,6 +101,7 @@ def plan_of(seed: int, *, log: str | None = None, store: str | None = None) -> P
     operations = [
         Operation(world.choose(kinds, name, number, "kind"), (name, number))
         for name, kinds, most in _ROLES
+        if name != "follower" or world.chance("followed") < _FOLLOWED
         for number in range(int(world.chance(name, "many") * (most + 1)))
     ]
     # Files take a hundred times longer: some seeds are enough for them.
@@ -154,6 +157,10 @@ class Life:
         """The partition for the operation at hand; some seeds have but one, in which more happens."""
         few = self._scene.world.chance("partitions") < 0.6
         return str(self.choose(PARTITIONS[-1:] if few else PARTITIONS, "partition", *what))
+
+    def pause(self) -> None:
+        """Let others act."""
+        self._actor.pause()
 
     def live(self, operations: Sequence[Operation]) -> None:
         """Do one operation after another; one that dies is followed by another process."""

@@ -52,11 +52,25 @@ class _Fold:
     events: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """Items that take the place of a snapshot.
+
+    Attributes:
+        items: The items.
+        noted: The versions from the first to the last of which the tail may have been noted: what is above it is folded
+            on top.
+    """
+
+    items: State
+    noted: range
+
+
 @dataclass(slots=True)
 class _Partition:
     records: list[_Record] = field(default_factory=list)
     folds: list[_Fold] = field(default_factory=list)
-    resets: list[tuple[int, State]] = field(default_factory=list)
+    resets: list[tuple[int, _Taken]] = field(default_factory=list)
     folded: int = 0
 
 
@@ -64,6 +78,7 @@ class Truth:
     """All that took effect.
 
     Attributes:
+        source: What the source table has, by partition.
         acknowledged: Events whose caller was told that they are written.
         checked: Answers that were compared.
         followed: What the one who follows was given.
@@ -71,9 +86,10 @@ class Truth:
 
     def __init__(self) -> None:
         self._partitions: dict[str, _Partition] = {}
-        self._taking: dict[tuple[str, str], State] = {}
-        self._authors: dict[str, str] = {}
         self.followed = Followed(self)
+        self._taking: dict[tuple[str, str], _Taken] = {}
+        self._taken: dict[str, _Taken] = {}
+        self.source: dict[str, State] = {}
         self.acknowledged = 0
         self.checked = 0
 
@@ -105,17 +121,24 @@ class Truth:
             kept.folds.append(_Fold(version, move.head.cursor, moment, move.folded))
         committed = kept.resets[-1][0] if kept.resets else 0
         if move.head.reset != committed:
-            author = self._authors[move.head.segments[0].name]
-            kept.resets.append((move.head.reset, self._taking[author, partition]))
+            kept.resets.append((move.head.reset, self._taken[move.head.segments[0].name]))
         kept.folded = version
 
-    def taking(self, who: str, partition: str, items: State) -> None:
-        """An actor is about to let these items begin a partition."""
-        self._taking[who, partition] = items
+    def taking(self, who: str, partition: str, items: State, noted: range = range(1)) -> None:
+        """An actor is about to let these items take the place of a partition's snapshot.
+
+        Args:
+            who: The actor.
+            partition: The partition.
+            items: They.
+            noted: Where the tail may have been when it was noted; that of a takeover is 0.
+        """
+        self._taking[who, partition] = _Taken(items, noted)
 
     def stored(self, who: str, segment: Segment) -> None:
         """An actor stored a segment."""
-        self._authors[segment.name] = who
+        if (who, segment.partition) in self._taking:
+            self._taken[segment.name] = self._taking[who, segment.partition]
 
     # What was true when.
 
@@ -132,14 +155,19 @@ class Truth:
         """How many events a partition has had, up to a version or in all."""
         return sum(len(record.changes) for record in self._of(partition).records[:version])
 
-    def state(self, partition: str, version: int, resets: int) -> State:
-        """The items at a version, once so many resets were committed."""
-        kept = self._of(partition)
-        items: State = {}
-        for committed, base in kept.resets[:resets]:
+    def states(self, partition: str, version: int, resets: int) -> Iterator[State]:
+        """The items at a version, once so many resets were committed; for each tail that the last may have noted."""
+        taken = _Taken({}, range(1))
+        for committed, each in self._of(partition).resets[:resets]:
             if committed <= version:
-                items = dict(base)
-        for record in kept.records[:version]:
+                taken = each
+        for noted in taken.noted:
+            yield self._folded(partition, taken.items, noted, version)
+
+    def _folded(self, partition: str, base: State, above: int, version: int) -> State:
+        """The items that records between two versions make of others."""
+        items = dict(base)
+        for record in self._of(partition).records[above:version]:
             for kind, identifier, item in record.changes:
                 if kind == "DELETE":
                     items.pop(identifier, None)
@@ -185,9 +213,9 @@ class Truth:
         now = self.moment(partition)
         for resets in range(since.resets, now.resets + 1):
             for version in range(since.version, now.version + 1):
-                if _listed(self.state(partition, version, resets)) == list(items):
+                if any(_listed(state) == list(items) for state in self.states(partition, version, resets)):
                     return
-        expected = self.state(partition, since.version, since.resets)
+        expected = next(self.states(partition, since.version, since.resets))
         raise Simulated(
             f"a read of {partition!r} that began at version {since.version} is the state at none from there to "
             f"{now.version}: {_difference(expected, items)}"
@@ -198,9 +226,9 @@ class Truth:
         self.checked += 1
         for resets in range(since.resets, self.moment(partition).resets + 1):
             for version in versions:
-                if _listed(self.state(partition, version, resets)) == list(items):
+                if any(_listed(state) == list(items) for state in self.states(partition, version, resets)):
                     return
-        expected = self.state(partition, versions[0], since.resets)
+        expected = next(self.states(partition, versions[0], since.resets))
         raise Simulated(f"{partition!r} as of version {versions[0]} is another: {_difference(expected, items)}")
 
     def check_history(self, partition: str, events: Sequence[Event], since: Moment, kept_from: int) -> None:
