@@ -315,6 +315,22 @@ def test_an_update_counts_what_another_has_counted_meanwhile(world: World, wire:
     world.check()
 
 
+def test_a_condition_that_holds_is_not_told_to_fail_where_others_are_before_at_log_and_item_in_turn(
+    world: World, wire: Wire
+) -> None:
+    world.captured.put_item(Item=ANN)
+    log, table = world.another(), world.also()
+    count: dict[str, Any] = {"Key": {"pk": "eu", "sk": "ann"}, "UpdateExpression": "ADD n :one"}
+    count["ExpressionAttributeValues"] = {":one": 1}
+    wire.plan(
+        "TransactWriteItems",
+        after(lambda: log.set([{"type": "PUT", "item": {"pk": "eu", "sk": "bob"}}])),
+        after(lambda: table.update_item(**count)),
+    )
+    (event,) = world.captured.update_item(ConditionExpression=Attr("n").gt(0), **count)
+    assert event.item["n"] == 3
+
+
 def test_an_update_of_a_large_item_has_what_another_adds_meanwhile(world: World, wire: Wire) -> None:
     """No condition can name all that there is and all that there is not: the log's end tells that others were there."""
     key = {"pk": "eu", "sk": "large"}
