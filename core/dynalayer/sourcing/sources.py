@@ -255,7 +255,7 @@ class _TableSource:
     def pages(self, partition: str | None, segments: Mapping[int, Position | None], of: int) -> Iterator[Page]:
         """See `Source`."""
         if self._queried(partition):
-            if not partition:  # no key is empty
+            if not partition or not segments:  # no key is empty; of a query that broke off after its end none is left
                 return iter([Page(0, (), None, ended=True)])
             reads = [partial(_paged, 0, self._source.query(partition, segments[0]))]
         else:
