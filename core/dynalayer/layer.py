@@ -395,6 +395,7 @@ class Layer(Scans):
             PositionExpiredError: When iterated: a consumer's next events have expired.
             ConsumerTakenError: When iterated: another process follows under the name.
             EventLogError: The log failed.
+            StorageError: What stands in history segments alone cannot be read.
         """
         self._check_open()
         with self._observers.running("follow"):
