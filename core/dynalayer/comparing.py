@@ -17,11 +17,11 @@ from dynalayer.counting import UsageCounter
 from dynalayer.errors import InvalidInputError
 from dynalayer.eventlog.base import EventLog
 from dynalayer.events import EventReader
-from dynalayer.gathering import gather
 from dynalayer.leaving import go_on
 from dynalayer.snapshots import changes_of
-from dynalayer.sources import Source, SourceOption, open_source
-from dynalayer.spools import Spool, Waiting
+from dynalayer.sourcing.gathering import gather, tails_of
+from dynalayer.sourcing.sources import Source, SourceOption, open_source
+from dynalayer.sourcing.spools import Spool, Waiting
 from dynalayer.values import Item
 
 __all__ = ["Comparer", "Comparison", "Difference"]
@@ -108,8 +108,7 @@ class Comparer:
         """
         source = open_source(given, self._reader, self._log.table, self._counter)
         source.prepare(partition)
-        names = {*self._log.partitions(), *self._log.pending()} if partition is None else {partition}
-        tails = [(name, self._log.partition_state(name).version) for name in sorted(names)]
+        tails = tails_of(self._log, self._reader, partition)
         with Spool(None) as spool:
             spool.begin(tails, source.segments(partition))
             gather(source, spool, self._reader, partition, set_aside=True, told=lambda _: go_on())

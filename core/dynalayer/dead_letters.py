@@ -88,7 +88,8 @@ class DeadLetters:
         try:
             was_there = self.path.exists()
             with self.path.open("ab") as file:
-                file.write((b"\n" if _is_cut(self.path) else b"") + b"".join(lines))
+                file.write(b"\n" if _is_cut(self.path) else b"")
+                file.writelines(lines)  # one after the other: there may be more than memory holds
                 file.flush()
                 os.fsync(file.fileno())
             if not was_there:

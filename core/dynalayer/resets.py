@@ -23,16 +23,16 @@ import orjson
 from dynalayer.clock import MICROSECONDS, Clock, to_iso
 from dynalayer.counting import UsageCounter
 from dynalayer.dead_letters import DeadLetters
-from dynalayer.errors import ConfigurationError, ConflictError, InvalidInputError, LayerError
+from dynalayer.errors import ConflictError, InvalidInputError, LayerError
 from dynalayer.eventlog.base import EventLog
 from dynalayer.events import EventReader
-from dynalayer.gathering import gather
 from dynalayer.leaving import go_on
 from dynalayer.quoting import quoted
 from dynalayer.reset_leases import ResetLease
 from dynalayer.resetting import HeldError, Resetter
-from dynalayer.sources import Source, SourceOption, open_source
-from dynalayer.spools import Spool, Waiting, check_spool
+from dynalayer.sourcing.gathering import gather, tails_of
+from dynalayer.sourcing.sources import Source, SourceOption, open_source
+from dynalayer.sourcing.spools import Spool, Waiting, check_spool
 from dynalayer.states import ImportResult, ResetProgress, ResetResult
 from dynalayer.wording import counted
 
@@ -167,7 +167,7 @@ class Resets:
         spool = work.spool
         if not (spool.found and source.resumable):
             noted = self._clock()
-            tails = self._tails(partition)
+            tails = tails_of(self._log, self._reader, partition)
             segments = source.segments(partition)
             spool.begin(tails, segments, purpose=self._purpose(source, partition), noted=noted, owner=owner)
         expected = source.expected(partition)
@@ -178,21 +178,6 @@ class Resets:
             work.told(ResetProgress("scan", read, 0, expected))
 
         gather(source, spool, self._reader, partition, set_aside=set_aside, told=told)
-
-    def _tails(self, partition: str | None) -> Iterator[tuple[str, int]]:
-        """The newest version of each partition that is known; one that only the source tells counts as noted at 0.
-
-        Raises:
-            ConfigurationError: The layer has partitions that only events tell.
-        """
-        names = {*self._log.partitions(), *self._log.pending()} if partition is None else {partition}
-        if partition is None and not self._reader.tells_partitions and names - {""}:
-            raise ConfigurationError(
-                "the layer was given no get_item_partition, and events told of partitions, such as "
-                f"{min(names - {''})!r:.100}: nothing tells which items of a source belong there. Reset one partition "
-                "after the other, each from its own items, or give the layer get_item_partition"
-            )
-        return ((name, self._log.partition_state(name).version) for name in sorted(names))
 
 
 def _untold(_: ResetProgress) -> None:

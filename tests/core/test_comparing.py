@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from dynalayer import Comparison, Difference, InvalidInputError, Item, Layer, MemoryEventLog, comparing
+from dynalayer import (
+    Comparison,
+    ConfigurationError,
+    Difference,
+    InvalidInputError,
+    Item,
+    Layer,
+    MemoryEventLog,
+    comparing,
+)
 from fakes import Between
 from source_tables import fill, source_table
 
@@ -130,6 +139,16 @@ def test_counts_are_exact_where_not_all_is_told(make: Make) -> None:
 def test_items_that_a_reset_would_refuse_are_counted(make: Make) -> None:
     found = compared(make(), [{"pk": "eu"}, item("eu", "")])
     assert (found.refused, found.items, found.ok) == (2, 0, False)
+
+
+def test_partitions_that_only_events_told_are_compared_one_by_one(make: Make) -> None:
+    layer = make(get_item_partition=None)
+    layer.set([{"type": "PUT", "partition": "eu", "item": {"sk": "a"}}])
+    with pytest.raises(ConfigurationError, match="such as 'eu': nothing tells which items of a source belong there"):
+        layer.verify(against=[{"sk": "a"}])
+    found = layer.verify("eu", against=[{"sk": "a"}]).against
+    assert found is not None
+    assert found.ok
 
 
 def test_what_is_no_source_is_refused(make: Make) -> None:

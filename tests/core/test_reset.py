@@ -727,6 +727,23 @@ def test_memory_is_bounded_by_a_partition_and_a_page_and_not_by_the_source(
     assert len(layer.get("p7")) == items
 
 
+def test_dead_letters_are_written_one_after_the_other(
+    layer: Layer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_PAGE", 20)
+    path = tmp_path / "dead.jsonl"
+    tracemalloc.start()
+    try:
+        source = ({"pk": "eu", "text": "x" * 4000} for _ in range(1000))
+        assert layer.reset(source, "eu", dead_letters=path).refused == 1000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    size = path.stat().st_size
+    assert len(path.read_bytes().splitlines()) == 1000
+    assert peak < size / 2, f"{peak:,} for {size:,} bytes"
+
+
 def test_a_partition_that_took_so_long_that_events_have_expired_is_told(
     make: Make, log: MemoryEventLog, clock: Ticking
 ) -> None:

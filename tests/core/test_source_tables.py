@@ -24,7 +24,7 @@ from dynalayer import (
     Usage,
     comparing,
 )
-from dynalayer.source_tables import SourceTable, TablePage, open_table, plain, typed
+from dynalayer.sourcing.tables import SourceTable, TablePage, open_table, plain, typed
 from dynalayer.testing.dynamodb import Faults, FaultyDynamoDB
 from source_tables import fill, resource, source_table
 from strategies import exactly
@@ -219,6 +219,18 @@ def test_a_scan_that_broke_off_goes_on_where_it_was_with_the_tails_noted_then(
     assert 0 < max(each.items for each in seen if each.phase == "scan") < 120
     assert layer.verify(against=table).ok
     assert list(tmp_path.glob("spool*")) == []
+
+
+def test_one_that_broke_off_after_the_last_page_of_its_query_goes_on(table: Any, make: Make, tmp_path: Path) -> None:
+    fill(table, items(1, 3))
+    layer = make(table)
+
+    def stop(_: ResetProgress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        layer.reset(table, "p0", spool=tmp_path / "spool", progress=stop)
+    assert layer.reset(table, "p0", spool=tmp_path / "spool").count == 3
 
 
 def test_what_the_service_puts_off_is_tried_again_and_what_it_refuses_is_told(

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 from dynalayer.dead_letters import DeadLetter
-from dynalayer.errors import InvalidEventError, InvalidInputError
+from dynalayer.errors import ConfigurationError, InvalidEventError, InvalidInputError
+from dynalayer.eventlog.base import EventLog
 from dynalayer.events import EventReader, Placed
-from dynalayer.sources import Page, Source
-from dynalayer.spools import Spool
+from dynalayer.sourcing.sources import Page, Source
+from dynalayer.sourcing.spools import Spool
 from dynalayer.values import item_from_json
 
-__all__ = ["gather"]
+__all__ = ["gather", "tails_of"]
+
+
+def tails_of(log: EventLog, reader: EventReader, partition: str | None) -> Iterator[tuple[str, int]]:
+    """The newest version of each partition that is known, before a source is read for them.
+
+    One that only the source tells counts as noted at 0.
+
+    Args:
+        log: The layer's event log.
+        reader: Tells where an item belongs.
+        partition: Only this one; None: all.
+
+    Raises:
+        ConfigurationError: The layer has partitions that only events tell.
+    """
+    names = {*log.partitions(), *log.pending()} if partition is None else {partition}
+    if partition is None and not reader.tells_partitions and names - {""}:
+        raise ConfigurationError(
+            "the layer was given no get_item_partition, and events told of partitions, such as "
+            f"{min(names - {''})!r:.100}: nothing tells which items of a source belong there. Take one partition "
+            "after the other, each with its own items, or give the layer get_item_partition"
+        )
+    return ((name, log.partition_state(name).version) for name in sorted(names))
 
 
 def gather(
