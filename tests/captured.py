@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import servers
 from dynalayer import CapturedTable, DynamoDBEventLog, Item, Layer
-from dynalayer.source_tables import plain
+from dynalayer.sourcing.tables import plain
 from dynalayer_local import LocalAdapter
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from dynalayer.events import Event
 from dynalayer.fold import NetChanges
 from dynalayer.following.handing_out import HandingOut
 from dynalayer.following.positions import Position
-from dynalayer.spools import Waiting
+from dynalayer.sourcing.spools import Waiting
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 

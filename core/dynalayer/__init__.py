@@ -70,9 +70,9 @@ from dynalayer.verifying import Finding, VerifyResult
 from dynalayer.wrapping import WrappedAdapter
 
 if typing.TYPE_CHECKING:
-    from dynalayer.aio import AsyncLayer
-    from dynalayer.aio_reading import AsyncFeed
-    from dynalayer.aio_tables import AsyncCapturedTable
+    from dynalayer.aio.layers import AsyncLayer
+    from dynalayer.aio.reading import AsyncFeed
+    from dynalayer.aio.tables import AsyncCapturedTable
     from dynalayer.capturing import CapturedTable
     from dynalayer.eventlog.dynamodb import DynamoDBEventLog, TableMade, create_table
 
@@ -165,9 +165,9 @@ _OF_DYNAMODB = frozenset({"DynamoDBEventLog", "TableMade", "create_table"})
 
 # Likewise what needs anyio, which only who runs an event loop has a use for.
 _OF_ANYIO = {
-    "AsyncFeed": "dynalayer.aio_reading",
-    "AsyncCapturedTable": "dynalayer.aio_tables",
-    "AsyncLayer": "dynalayer.aio",
+    "AsyncFeed": "dynalayer.aio.reading",
+    "AsyncCapturedTable": "dynalayer.aio.tables",
+    "AsyncLayer": "dynalayer.aio.layers",
 }
 
 

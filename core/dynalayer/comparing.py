@@ -17,11 +17,11 @@ from dynalayer.counting import UsageCounter
 from dynalayer.errors import InvalidInputError
 from dynalayer.eventlog.base import EventLog
 from dynalayer.events import EventReader
-from dynalayer.gathering import gather, tails_of
 from dynalayer.leaving import go_on
 from dynalayer.snapshots import changes_of
-from dynalayer.sources import Source, SourceOption, open_source
-from dynalayer.spools import Spool, Waiting
+from dynalayer.sourcing.gathering import gather, tails_of
+from dynalayer.sourcing.sources import Source, SourceOption, open_source
+from dynalayer.sourcing.spools import Spool, Waiting
 from dynalayer.values import Item
 
 __all__ = ["Comparer", "Comparison", "Difference"]

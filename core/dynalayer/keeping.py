@@ -207,8 +207,10 @@ class HistoryKeeper:
     def _first_kept(self, partition: str, after: int, through: int) -> int:
         """The first of the records up to a version that are all kept; the one after it where that is not."""
         first = expected = after + 1
+        size = 1  # mostly nothing is there any more, and what comes after the gap is many pages
         while expected <= through:
-            run = self._log.read(partition, expected - 1, max_bytes=_FILLED_BYTES)
+            run = self._log.read(partition, expected - 1, max_bytes=size)
+            size = _FILLED_BYTES
             for record in run.records:
                 if record.version > through:
                     break

@@ -54,7 +54,7 @@ from dynalayer.resets import Progress, ResetOptions, Resets
 from dynalayer.resetting import Resetter
 from dynalayer.runs import SyncRuns
 from dynalayer.snapshots import Snapshots
-from dynalayer.sources import SourceOption
+from dynalayer.sourcing.sources import SourceOption
 from dynalayer.states import ImportResult, LayerMeta, PartitionMeta, ResetResult, SyncResult
 from dynalayer.syncing import Syncer
 from dynalayer.triggering import Trigger
@@ -395,6 +395,7 @@ class Layer(Scans):
             PositionExpiredError: When iterated: a consumer's next events have expired.
             ConsumerTakenError: When iterated: another process follows under the name.
             EventLogError: The log failed.
+            StorageError: What stands in history segments alone cannot be read.
         """
         self._check_open()
         with self._observers.running("follow"):

@@ -26,13 +26,13 @@ from dynalayer.dead_letters import DeadLetters
 from dynalayer.errors import ConflictError, InvalidInputError, LayerError
 from dynalayer.eventlog.base import EventLog
 from dynalayer.events import EventReader
-from dynalayer.gathering import gather, tails_of
 from dynalayer.leaving import go_on
 from dynalayer.quoting import quoted
 from dynalayer.reset_leases import ResetLease
 from dynalayer.resetting import HeldError, Resetter
-from dynalayer.sources import Source, SourceOption, open_source
-from dynalayer.spools import Spool, Waiting, check_spool
+from dynalayer.sourcing.gathering import gather, tails_of
+from dynalayer.sourcing.sources import Source, SourceOption, open_source
+from dynalayer.sourcing.spools import Spool, Waiting, check_spool
 from dynalayer.states import ImportResult, ResetProgress, ResetResult
 from dynalayer.wording import counted
 

@@ -11,7 +11,7 @@ from dynalayer.observing import Observers
 from dynalayer.resets import ResetOptions, Resets
 from dynalayer.resetting import Resetter
 from dynalayer.running import Running
-from dynalayer.sources import SourceOption
+from dynalayer.sourcing.sources import SourceOption
 from dynalayer.states import ImportResult, ResetResult, SyncResult
 from dynalayer.syncing import Syncer
 from dynalayer.values import Item

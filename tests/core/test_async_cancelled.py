@@ -14,10 +14,10 @@ import anyio
 import pytest
 
 from dynalayer import AsyncLayer, ClosedError, InvalidInputError, MemoryEventLog, SyncResult, hookimpl
-from dynalayer.aio_reading import AsyncFeed
-from dynalayer.calling import Calls, Steps
+from dynalayer.aio.calling import Calls, Steps
+from dynalayer.aio.reading import AsyncFeed
+from dynalayer.aio.workers import Workers
 from dynalayer.testing.faults import WrappedLog
-from dynalayer.workers import Workers
 from fakes import put
 
 from .async_calls import WAYS, Call, Gate, held_log, layer_over, some_turns, until

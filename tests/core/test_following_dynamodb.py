@@ -42,7 +42,7 @@ def test_a_look_that_finds_nothing_costs_three_requests_however_many_partitions_
     table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layer = layer_of(table, tmp_path)
-    layer.set([put(f"p{number}") for number in range(60)])
+    layer.set([put(f"p{number}") for number in range(20)])
     waits: list[float] = []
     feed = layer.follow("index", poll=5)
     stop = feed._stop
@@ -53,7 +53,7 @@ def test_a_look_that_finds_nothing_costs_three_requests_however_many_partitions_
             stop.set()
 
     monkeypatch.setattr(stop, "wait", wait)
-    assert len(list(feed)) == 60
+    assert len(list(feed)) == 20
     assert [after - before for before, after in itertools.pairwise(waits)] == [3, 3, 3]
     units = layer.usage()["follow"]
     list(layer.follow("index", wait=False))

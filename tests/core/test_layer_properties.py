@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from dynalayer import EventLog, HistoryError, Layer, MemoryEventLog, SQLiteEventLog, compaction, syncing
+from dynalayer.clock import to_datetime
 from dynalayer.compaction import Policy
 from dynalayer_local import LocalAdapter
 from fakes import DAY, Ticking
@@ -123,6 +124,9 @@ def events_table(moto_server: str) -> Iterator[tuple[str, Any]]:
         yield name, client
 
 
+KEYS = st.sampled_from("abcd")
+
+
 class LayerMachine(RuleBasedStateMachine):
     """A layer beside a dict, through syncs, vacuums, expiry and layers that know nothing yet."""
 
@@ -141,13 +145,23 @@ class LayerMachine(RuleBasedStateMachine):
         self.past: dict[str, list[dict[str, Any]]] = {}
         self.events: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
         self.moments: dict[str, list[dt.datetime]] = {}
+        self.resets: dict[str, int] = {}
         self.waited = False
         self.set_events = 0
         self.folded = 0
 
     def opened(self) -> Layer:
         storage = self.place.storage(self.table, self.folder)
-        self.layers.append(Layer(table=self.table, events=self.log, storage=storage, ttl=DAY, clock=self.clock))
+        self.layers.append(
+            Layer(
+                table=self.table,
+                get_item_unique_identifier="id",
+                events=self.log,
+                storage=storage,
+                ttl=DAY,
+                clock=self.clock,
+            )
+        )
         return self.layers[-1]
 
     @rule(
@@ -159,7 +173,7 @@ class LayerMachine(RuleBasedStateMachine):
         ),
     )
     def write(self, partition: str, changes: list[tuple[str, str, int]]) -> None:
-        told = [(kind, key, {"n": n, "big": "x" * n}) for kind, key, n in changes]
+        told = [(kind, key, {"id": key, "n": n, "big": "x" * n}) for kind, key, n in changes]
         given = [{"type": kind, "partition": partition, "id": key, "item": item} for kind, key, item in told]
         moment = self.layer.set(given)[0].at
         kept = self.model.setdefault(partition, {})
@@ -176,6 +190,27 @@ class LayerMachine(RuleBasedStateMachine):
     def sync(self) -> None:
         self.folded += self.layer.sync().count
         assert self.folded == self.set_events
+
+    @rule(
+        partition=st.sampled_from("xy"), drifted=st.dictionaries(st.sampled_from("abcd"), st.integers(0, 9) | st.none())
+    )
+    def reset(self, partition: str, drifted: dict[str, int | None]) -> None:
+        """From a source that is what the dict is, but for what somebody changed, or removed, by hand."""
+        source = self.model.get(partition, {}) | {key: {"id": key, "n": n} for key, n in drifted.items()}
+        source = {key: item for key, item in source.items() if item["n"] is not None}
+        before = self.layer.meta(partition)
+        result = self.layer.reset(iter(source.values()) if source else [], partition)
+        version = self.layer.meta(partition).version
+        assert (result.count, result.locked) == (len(source), False)
+        assert result.partitions == ((partition,) if version > before.version else ())
+        if version > before.version:
+            self.folded += before.unsynced_total
+            self.resets[partition] = self.resets.get(partition, 0) + 1
+            self.model[partition] = source
+            self.events.setdefault(partition, [])
+            self.past.setdefault(partition, [{}]).append(dict(source))
+            self.moments.setdefault(partition, []).append(to_datetime(self.clock.now))
+            assert version == len(self.past[partition]) - 1
 
     @rule()
     def wait(self) -> None:
@@ -201,7 +236,7 @@ class LayerMachine(RuleBasedStateMachine):
         try:
             assert self.layer.get(partition, at=at) == [kept[key] for key in sorted(kept)]
         except HistoryError:
-            assert self.waited, "nothing has expired"
+            assert self.waited or self.resets.get(partition, 0) > 1, "nothing has expired"
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())

@@ -24,7 +24,7 @@ from dynalayer import (
     Usage,
     comparing,
 )
-from dynalayer.source_tables import SourceTable, TablePage, open_table, plain, typed
+from dynalayer.sourcing.tables import SourceTable, TablePage, open_table, plain, typed
 from dynalayer.testing.dynamodb import Faults, FaultyDynamoDB
 from source_tables import fill, resource, source_table
 from strategies import exactly

@@ -400,6 +400,20 @@ def test_a_stream_that_nobody_followed_for_longer_than_it_keeps_is_told() -> Non
     took(fake, layer_on(log, clock))
 
 
+def test_a_follower_that_is_at_work_says_so_now_and_then() -> None:
+    log, clock = MemoryEventLog("users"), Clock()
+    fake = followed_once(log, clock)
+
+    def a_day_passes(_: Followed) -> None:
+        if clock.now == NOW:
+            clock.now += 23 * HOUR
+            fake.split_one()
+
+    took(fake, layer_on(log, clock), progress=a_day_passes)
+    clock.now += 2 * HOUR
+    assert not took(fake, layer_on(log, clock)).first
+
+
 def test_a_table_that_got_another_stream_is_told() -> None:
     log, clock = MemoryEventLog("users"), Clock()
     fake = followed_once(log, clock)
@@ -476,6 +490,20 @@ def test_what_is_refused_ends_it_with_all_before_it_taken_and_is_the_first_thing
     assert (done.records, done.events, done.set_aside) == (2, 1, 1)
     assert len((tmp_path / "dead.jsonl").read_text().splitlines()) == 1
     assert [event.id for event in layer_on(log).history("p")] == ["1", "2", "3"]
+
+
+def test_what_is_refused_at_a_shards_end_keeps_it_from_being_done_with(tmp_path: Path) -> None:
+    fake, log = Fake(), MemoryEventLog("users")
+    for sk in ("1", ""):
+        fake.put({"pk": "p", "sk": sk})
+    fake.split_one()
+    fake.put({"pk": "p", "sk": "1", "n": 1})
+    fake.page = 100
+    for _ in range(2):
+        with pytest.raises(InvalidInputError, match="an identifier is never empty"):
+            took(fake, layer_on(log))
+    assert took(fake, layer_on(log), dead_letters=tmp_path / "dead.jsonl").set_aside == 1
+    assert [event.type for event in layer_on(log).history("p")] == ["PUT", "UPDATE"]
 
 
 def test_a_log_that_fails_ends_it_and_what_was_taken_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynalayer import ConfigurationError, InvalidInputError
@@ -64,6 +64,7 @@ def said(item: Any) -> Any:
     return lambda_event([record], arn_of("users"))["Records"][0]["dynamodb"]["NewImage"]
 
 
+@settings(max_examples=50)
 @given(ITEMS)
 def test_values_are_what_boto3_makes_of_them_in_both_forms(item: Any) -> None:
     as_boto3 = plain(typed(item))

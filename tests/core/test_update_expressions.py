@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from dynalayer import InvalidInputError, Item
 from dynalayer.capturing.changes import changed
 from dynalayer.capturing.expressions import parse_update, placeholders_in
-from dynalayer.source_tables import plain, typed
+from dynalayer.sourcing.tables import plain, typed
 from servers import dynamodb_client
 
 if TYPE_CHECKING:

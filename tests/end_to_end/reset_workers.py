@@ -19,7 +19,7 @@ from typing import Any
 
 from dynalayer import EventLog, Item, Layer, LayerError, ResetProgress
 from dynalayer.opening import open_event_log
-from dynalayer.source_tables import open_table
+from dynalayer.sourcing.tables import open_table
 from dynalayer.testing.faults import Crash, CrashingStore, CrashPoints
 
 LEASE = 1.0  # short, so that what the dead hold stalls nobody

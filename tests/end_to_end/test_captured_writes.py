@@ -21,7 +21,7 @@ import servers
 import warm
 from captured import source_table
 from dynalayer import Event, Item
-from dynalayer.source_tables import plain
+from dynalayer.sourcing.tables import plain
 from dynalayer.testing.dynamodb import Faults, FaultyDynamoDB
 
 from .capturing_workers import COUNTERS, PARTITIONS, open_layer

@@ -12,7 +12,7 @@ from boto3.exceptions import DynamoDBNeedsConditionError
 from dynalayer.capturing.expressions import placeholders_in
 from dynalayer.errors import InvalidInputError
 from dynalayer.quoting import quoted
-from dynalayer.source_tables import typed
+from dynalayer.sourcing.tables import typed
 from dynalayer.values import copy_item, item_to_json
 
 __all__ = ["Expression", "Guard", "checked_values", "condition_of", "guarded"]

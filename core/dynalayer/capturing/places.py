@@ -8,7 +8,7 @@ from typing import Any
 from dynalayer.errors import InvalidInputError
 from dynalayer.events import Change, EventReader
 from dynalayer.quoting import quoted
-from dynalayer.source_tables import SourceTable, plain, typed
+from dynalayer.sourcing.tables import SourceTable, plain, typed
 from dynalayer.values import Item, copy_item, item_to_json
 
 __all__ = ["Places", "storable"]

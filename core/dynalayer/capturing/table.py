@@ -17,7 +17,7 @@ from dynalayer.eventlog.base import EventLog
 from dynalayer.eventlog.dynamodb.together import MAX_ACTIONS
 from dynalayer.events import Event, EventReader
 from dynalayer.quoting import quoted
-from dynalayer.source_tables import SourceTable
+from dynalayer.sourcing.tables import SourceTable
 from dynalayer.values import Item
 
 if TYPE_CHECKING:

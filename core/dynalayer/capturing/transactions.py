@@ -32,7 +32,7 @@ from dynalayer.events import Event
 from dynalayer.forking import Lock
 from dynalayer.quoting import quoted
 from dynalayer.side_by_side import side_by_side
-from dynalayer.source_tables import SourceTable, plain
+from dynalayer.sourcing.tables import SourceTable, plain
 
 if TYPE_CHECKING:
     from dynalayer.eventlog.dynamodb.together import Action

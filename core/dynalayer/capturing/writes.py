@@ -16,7 +16,7 @@ from dynalayer.capturing.expressions import Update
 from dynalayer.capturing.places import Placed, Places
 from dynalayer.errors import InvalidInputError
 from dynalayer.quoting import quoted
-from dynalayer.source_tables import plain
+from dynalayer.sourcing.tables import plain
 from dynalayer.units import item_size
 from dynalayer.values import Item
 

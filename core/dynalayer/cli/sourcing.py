@@ -13,7 +13,7 @@ import click
 
 from dynalayer.cli.taking import lines_of
 from dynalayer.errors import InvalidInputError
-from dynalayer.sources import SourceOption, need_source_tables
+from dynalayer.sourcing.sources import SourceOption, need_source_tables
 from dynalayer.urls import URL
 from dynalayer.values import UNDECODABLE, Item, item_from_json
 

@@ -25,6 +25,7 @@ from typing import TypeVar
 
 import pytest
 
+from dynalayer.chronicle import FOREVER
 from dynalayer.clock import INITIAL, MICROSECONDS, to_iso
 from dynalayer.errors import ClosedError, InvalidInputError, LayerError
 from dynalayer.eventlog.base import (
@@ -674,6 +675,21 @@ class EventLogConformance:
         assert log.move_head("eu", HeadMove(1, compacted, retired))
         assert log.head("eu") == compacted
         assert log.old_segments("eu") == retired
+
+    def test_what_is_kept_for_ever_is_listed_by_a_move_that_replaces_nothing(self, log: EventLog) -> None:
+        """Beside what another move retires, of any kind, until it is forgotten; without a fold nothing is counted."""
+        _append(log, times=2)
+        head = _fold(log, "eu", 1, 1)
+        state = log.layer_state()
+        history = replace(_segment(1, "ref-history"), kind="history", name="00000000000000000001-h10-origin-1")
+        old = (OldSegment(history, _AT, FOREVER), OldSegment(_segment(1, "ref-base"), _AT, _LATER))
+        for number, each in enumerate(old, 1):
+            moved = replace(head, revision=head.revision + number)
+            assert log.move_head("eu", HeadMove(moved.revision - 1, moved, (each,)))
+        assert sorted(log.old_segments("eu"), key=lambda each: each.segment.ref) == [old[1], old[0]]
+        assert log.layer_state() == state
+        log.forget_old_segments("eu", ["ref-base"])
+        assert log.old_segments("eu") == old[:1]
 
     def test_only_the_refs_named_are_forgotten(self, log: EventLog) -> None:
         """In the partition named; a ref that is not listed is no error."""

@@ -165,7 +165,7 @@ def _follow(life: Life, layer: Layer, truth: Truth) -> None:
                 left -= 1
     except PositionExpiredError as error:
         gone = truth.kept_from(str(error.partition), life.now, RETENTION - _SKEW_BOUND)
-        if error.last >= gone:
+        if life.forever or error.last >= gone:
             raise Simulated(f"{error.partition!r}: version {error.last} is said to have expired, and is kept") from None
         layer.move_consumer(CONSUMER, "beginning", partition=error.partition)
 

@@ -42,6 +42,7 @@ _ROLES: tuple[tuple[str, tuple[str, ...], int], ...] = (
 _SKEW = 2 * HOUR  # how far a clock may be off
 _LAST_SYNCS = 100
 _FOREVER = 0.3  # of the seeds
+_FOLLOWED = 0.3  # of the seeds: where nobody follows there is more of the rest in each run
 _EAGER = Policy(base_from=2, base_share=0.5, merge_from=2, merge_least=2)
 _EAGER_HISTORY = HistoryPolicy(every=2, least=2, apart=3)
 
@@ -100,6 +101,7 @@ def plan_of(seed: int, *, log: str | None = None, store: str | None = None) -> P
     operations = [
         Operation(world.choose(kinds, name, number, "kind"), (name, number))
         for name, kinds, most in _ROLES
+        if name != "follower" or world.chance("followed") < _FOLLOWED
         for number in range(int(world.chance(name, "many") * (most + 1)))
     ]
     # Files take a hundred times longer: some seeds are enough for them.

@@ -11,8 +11,8 @@ from dynalayer.dead_letters import DeadLetter
 from dynalayer.errors import ConfigurationError, InvalidEventError, InvalidInputError
 from dynalayer.eventlog.base import EventLog
 from dynalayer.events import EventReader, Placed
-from dynalayer.sources import Page, Source
-from dynalayer.spools import Spool
+from dynalayer.sourcing.sources import Page, Source
+from dynalayer.sourcing.spools import Spool
 from dynalayer.values import item_from_json
 
 __all__ = ["gather", "tails_of"]

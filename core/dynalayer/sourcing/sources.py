@@ -17,12 +17,12 @@ from dynalayer.counting import UsageCounter
 from dynalayer.errors import ConfigurationError, InvalidInputError
 from dynalayer.events import EventReader
 from dynalayer.optional import need
-from dynalayer.paging import side_by_side
 from dynalayer.quoting import quoted
+from dynalayer.sourcing.paging import side_by_side
 from dynalayer.values import Item
 
 if TYPE_CHECKING:  # it needs boto3, which is an extra
-    from dynalayer.source_tables import SourceTable, TablePage
+    from dynalayer.sourcing.tables import SourceTable, TablePage
 
 __all__ = ["Page", "Source", "SourceOption", "need_source_tables", "open_source"]
 
@@ -110,7 +110,7 @@ def need_source_tables() -> ModuleType:
         ConfigurationError: boto3 is not installed.
     """
     return need(
-        "dynalayer.source_tables",
+        "dynalayer.sourcing.tables",
         "a source table in DynamoDB",
         packages=("boto3", "botocore"),
         install="dynalayer[dynamodb]",

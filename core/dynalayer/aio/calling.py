@@ -17,9 +17,9 @@ from typing import Any, Final, Generic, Self, TypeVar
 import anyio
 from anyio.lowlevel import current_token
 
+from dynalayer.aio.workers import Work, Workers
 from dynalayer.errors import ClosedError
 from dynalayer.leaving import LeftError
-from dynalayer.workers import Work, Workers
 
 __all__ = ["Calls", "Steps"]
 

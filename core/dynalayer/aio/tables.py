@@ -8,7 +8,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from dynalayer.calling import Calls
+from dynalayer.aio.calling import Calls
 from dynalayer.events import Event
 from dynalayer.values import Item
 

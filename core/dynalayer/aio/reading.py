@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from dynalayer.calling import Calls, Steps
+from dynalayer.aio.calling import Calls, Steps
+from dynalayer.aio.workers import Workers
 from dynalayer.errors import ClosedError
 from dynalayer.events import Event
 from dynalayer.following import Feed
-from dynalayer.workers import Workers
 
 if TYPE_CHECKING:  # it is needed only by who scans
     from pyarrow import RecordBatch, RecordBatchReader, Schema

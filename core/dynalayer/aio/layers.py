@@ -13,10 +13,12 @@ from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
-from dynalayer.aio_reading import AsyncFeed, RecordBatches
-from dynalayer.aio_tables import AsyncCapturedTable
+from dynalayer.aio.calling import Calls, Steps
+from dynalayer.aio.once import Once
+from dynalayer.aio.reading import AsyncFeed, RecordBatches
+from dynalayer.aio.tables import AsyncCapturedTable
+from dynalayer.aio.workers import Work, Workers
 from dynalayer.asof import At
-from dynalayer.calling import Calls, Steps
 from dynalayer.config import LayerOptions
 from dynalayer.costs import Prices, Usage
 from dynalayer.errors import ClosedError, ConfigurationError
@@ -26,15 +28,13 @@ from dynalayer.following import Consumer
 from dynalayer.forking import Lock
 from dynalayer.layer import Layer
 from dynalayer.leaving import LeftError, until_left
-from dynalayer.once import Once
 from dynalayer.quoting import quoted
 from dynalayer.resets import Progress
-from dynalayer.sources import SourceOption
+from dynalayer.sourcing.sources import SourceOption
 from dynalayer.states import ImportResult, LayerMeta, PartitionMeta, ResetResult, SyncResult
 from dynalayer.vacuuming import VacuumResult
 from dynalayer.values import Item
 from dynalayer.verifying import VerifyResult
-from dynalayer.workers import Work, Workers
 
 if TYPE_CHECKING:  # they are needed only by who asks for them
     from mypy_boto3_dynamodb.service_resource import Table
