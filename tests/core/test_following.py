@@ -513,6 +513,22 @@ def test_what_the_one_before_saved_last_is_no_reason_to_stop(log: EventLog, laye
     assert versions(layer_on(log)) == []
 
 
+def test_what_is_saved_late_for_a_forgotten_consumer_is_nothing_to_a_new_one_of_its_name(
+    log: EventLog, layer_on: LayerOn
+) -> None:
+    layer = layer_on(log)
+    layer.set([put("eu", "a"), put("eu", "b")])
+    between = Between(log)
+    feed = layer_on(between).follow("index", wait=False)
+    assert [next(feed).id, next(feed).id] == ["a", "b"]
+    between.then("before move_checkpoint", lambda: layer.forget_consumer("index"))  # its owner was looked at before
+    feed.close()
+    assert [event.id for event in layer.follow("index", wait=False)] == ["a", "b"]
+    assert rest(layer) == []
+    (found,) = layer.consumers()
+    assert found.behind == 0
+
+
 def test_consumers_do_not_disturb_one_another(layer: Layer) -> None:
     names = ["index", "Index", "index/", "a/b", "é", "x" * 255, " "]
     layer.set([put("eu"), put("us")])
