@@ -269,6 +269,15 @@ def test_a_move_that_another_makes_meanwhile_is_seen(make: Makes, wire: Wire, fu
         moving.check()
 
 
+def test_an_item_that_another_makes_elsewhere_meanwhile_is_deleted_there(moving: World, wire: Wire) -> None:
+    """Nothing in the log tells that others were before: they wrote to another partition."""
+    item = {"id": 1, "country": "fr"}
+    wire.plan("TransactWriteItems", after(partial(moving.also().put_item, Item=item)))
+    deleted, put = moving.captured.put_item(Item={"id": 1, "country": "de"})
+    assert (deleted.type, deleted.partition, put.type, put.partition) == ("DELETE", "fr", "PUT", "de")
+    moving.check()
+
+
 def test_an_item_that_was_none_of_the_layers_is_replaced_and_not_deleted(moving: World) -> None:
     moving.table.put_item(Item={"id": 1, "country": 5})
     with pytest.raises(InvalidInputError, match="delete it by the boto3 table itself"):
@@ -306,6 +315,22 @@ def test_an_update_counts_what_another_has_counted_meanwhile(world: World, wire:
     world.check()
 
 
+def test_a_condition_that_holds_is_not_told_to_fail_where_others_are_before_at_log_and_item_in_turn(
+    world: World, wire: Wire
+) -> None:
+    world.captured.put_item(Item=ANN)
+    log, table = world.another(), world.also()
+    count: dict[str, Any] = {"Key": {"pk": "eu", "sk": "ann"}, "UpdateExpression": "ADD n :one"}
+    count["ExpressionAttributeValues"] = {":one": 1}
+    wire.plan(
+        "TransactWriteItems",
+        after(lambda: log.set([{"type": "PUT", "item": {"pk": "eu", "sk": "bob"}}])),
+        after(lambda: table.update_item(**count)),
+    )
+    (event,) = world.captured.update_item(ConditionExpression=Attr("n").gt(0), **count)
+    assert event.item["n"] == 3
+
+
 def test_an_update_of_a_large_item_has_what_another_adds_meanwhile(world: World, wire: Wire) -> None:
     """No condition can name all that there is and all that there is not: the log's end tells that others were there."""
     key = {"pk": "eu", "sk": "large"}
@@ -324,6 +349,20 @@ def test_an_update_of_a_large_item_has_what_another_adds_meanwhile(world: World,
     (event,) = world.captured.update_item(Key=key, UpdateExpression="ADD n :one", ExpressionAttributeValues={":one": 1})
     assert event.item["fresh"] == event.item["attribute-399"] == "fresh"
     assert len(event.item) == 404
+    world.check()
+
+
+def test_an_attribute_that_another_adds_before_the_item_is_read_is_in_the_event(world: World, wire: Wire) -> None:
+    """The log's end is looked for before the item is read: no condition names an attribute that is not there."""
+    other, key = world.also(), {"pk": "eu", "sk": "ann"}
+    other.put_item(Item={**key, "n": 1})
+
+    def add() -> None:
+        other.update_item(Key=key, UpdateExpression="SET fresh = :v", ExpressionAttributeValues={":v": 1})
+
+    wire.plan("Query", after(add))
+    (event,) = world.captured.update_item(Key=key, UpdateExpression="ADD n :one", ExpressionAttributeValues={":one": 1})
+    assert event.item == {**key, "n": 2, "fresh": 1}
     world.check()
 
 
@@ -535,6 +574,16 @@ def test_a_batch_is_written_whole_and_in_order(world: World, wire: Wire) -> None
     assert len(world.rows()) == 29
     assert [event.type for event in world.layer.history("p0", id="28")] == ["PUT", "DELETE"]
     assert [event.item["n"] for event in world.layer.history("p1", id="29")] == [1, 2]
+    world.check()
+
+
+def test_several_writes_of_an_item_are_all_made_one_after_the_other(world: World) -> None:
+    with world.captured.batch_writer(actions=10) as batch:
+        batch.put_item(Item={"pk": "eu", "sk": "a", "n": 1})
+        batch.put_item(Item={"pk": "eu", "sk": "a", "n": 2})
+        batch.delete_item(Key={"pk": "eu", "sk": "a"})
+    events = world.layer.history("eu")
+    assert [(event.type, event.version) for event in events] == [("PUT", 1), ("PUT", 2), ("DELETE", 3)]
     world.check()
 
 

@@ -13,10 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+import boto3
 import pytest
 
 from dynalayer import (
     Adapter,
+    ConfigurationError,
     Event,
     HistoryError,
     InvalidEventError,
@@ -239,6 +241,11 @@ def test_what_was_appended_and_folded_is_told_within_the_operation(build: Build)
     assert inside == [("appended", ["set"]), ("synced", ["sync"]), ("appended", ["set"]), ("synced", ["import"])]
 
 
+def refused_table(layer: Layer) -> None:
+    with pytest.raises(ConfigurationError, match="DynamoDB"):  # its log is none there
+        layer.table(boto3.resource("dynamodb", region_name="eu-west-1").Table("users"))
+
+
 # Every public method, with what it is seen as. usage() does nothing: it tells what was counted.
 METHODS: dict[str, tuple[Callable[[Layer], object], list[str]]] = {
     "set": (lambda layer: layer.set([put("z")]), ["set"]),
@@ -251,6 +258,12 @@ METHODS: dict[str, tuple[Callable[[Layer], object], list[str]]] = {
     "meta": (lambda layer: layer.meta("eu"), ["meta"]),
     "sync": (lambda layer: layer.sync("eu"), ["sync"]),
     "import_snapshot": (lambda layer: layer.import_snapshot("new", [{"pk": "new", "sk": "a"}]), ["import"]),
+    "reset": (lambda layer: layer.reset([{"pk": "eu", "sk": "a"}], "eu"), ["reset"]),
+    "follow": (lambda layer: layer.follow("index", wait=False), ["follow"]),
+    "consumers": (lambda layer: layer.consumers(), ["consumers"]),
+    "move_consumer": (lambda layer: layer.move_consumer("known", "now", partition="eu"), ["move"]),
+    "forget_consumer": (lambda layer: layer.forget_consumer("known"), ["forget"]),
+    "table": (refused_table, ["table"]),
     "partitions": (lambda layer: layer.partitions(), ["partitions"]),
     "vacuum": (lambda layer: layer.vacuum("eu"), ["vacuum"]),
     "verify": (lambda layer: layer.verify("eu"), ["verify"]),
@@ -267,6 +280,7 @@ def test_every_public_method_is_an_operation(build: Build, tmp_path: Path) -> No
         layer = build(watching, storage=f"parquet+file://{tmp_path}/{name}")
         layer.set([put("a")])
         layer.sync()
+        list(layer.follow("known", wait=False))
         watching.operations.clear()
         call(layer)
         seen = [each for each in watching.operations if each.adapter is None]

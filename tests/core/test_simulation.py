@@ -68,7 +68,7 @@ def test_a_failing_run_is_shortened_to_one_that_fails_too(monkeypatch: pytest.Mo
     assert failing is not None
     short = shortened(failing)
     assert short.failure is not None
-    assert len(short.plan.operations) <= 6 < len(failing.plan.operations)
+    assert len(short.plan.operations) <= 8 < len(failing.plan.operations)
     assert len(short.trace) < len(failing.trace)
     assert run(short.plan).trace == short.trace
 

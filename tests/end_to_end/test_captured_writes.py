@@ -105,7 +105,7 @@ def run(folder: Path, world: World, seed: int) -> int:
             start(name)
         while len(told(folder)["written"]) < WRITES or kills < KILLS:
             assert time.monotonic() < end, f"{len(told(folder)['written'])} writes, {kills} kills: not enough yet"
-            time.sleep(rng.uniform(0.1, 1.0))
+            time.sleep(rng.uniform(0.1, 1.0 if kills < KILLS else 4.0))  # then they live longer, where all is slow
             name = rng.choice(tuple(WORKERS))
             running[name].kill()
             code = running[name].wait(10)

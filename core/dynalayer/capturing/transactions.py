@@ -130,15 +130,14 @@ class _Attempt:
 
     def make(self, known: Collection[str]) -> list[Event]:
         begun = time.monotonic()
-        refused: list[Plan] = []
+        refused: Mapping[int, Plan] = {}
         for tries in range(1, _TRIES + 1):
             plans = self._planned(known)
             if plans is not None:
                 written = self._written(plans)
                 if not isinstance(written, Refusal):
                     return written
-                self._judge(written, plans, refused)
-                refused = plans
+                refused = self._judge(written, plans, refused)
             self._tails.clear()
             if time.monotonic() - begun > _PATIENCE:
                 break
@@ -231,26 +230,36 @@ class _Attempt:
 
     # Refusals
 
-    def _judge(self, refusal: Refusal, plans: Sequence[Plan], before: Sequence[Plan]) -> None:
+    def _judge(self, refusal: Refusal, plans: Sequence[Plan], before: Mapping[int, Plan]) -> dict[int, Plan]:
         """Raise where it cannot help to look again.
+
+        Args:
+            refusal: Why nothing was written.
+            plans: The plans.
+            before: What was returned for the try before: a write that only the log refused then proves nothing.
+
+        Returns:
+            The plans of the writes that were refused for what their items are, by number.
 
         Raises:
             TransactionError: A caller's condition does not hold, or DynamoDB refuses it for another reason.
         """
         asked = [number for number, plan in enumerate(plans) if plan.action is not None]
         failed: list[TransactionReason] = []
+        again: dict[int, Plan] = {}
         conditions = True
         for each in refusal.actions:
             number = asked[each.position]
             write, plan = self._writes[number], plans[number]
             if each.code != _FAILED:
                 conditions = False
-            elif plan.guard is not None and _may_help(write, plan, before[number] if before else None, each.row):
+            elif plan.guard is not None and _may_help(write, plan, before.get(number), each.row):
+                again[number] = plan
                 continue
             row = None if each.row is None else plain(each.row)
             failed.append(TransactionReason(self._source.name, write.key, each.code, each.message, row))
         if not failed:
-            return
+            return again
         listed = "; ".join(f"{quoted(reason.key)}: {reason.code} ({reason.message})" for reason in failed[:5])
         if conditions:
             raise ConditionFailedError(
