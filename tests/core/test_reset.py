@@ -29,9 +29,9 @@ from dynalayer import (
     StorageError,
     SyncResult,
     hookimpl,
-    sources,
 )
 from dynalayer.eventlog.checkpoints import CheckpointMove
+from dynalayer.sourcing import sources
 from dynalayer_local import LocalAdapter
 from fakes import DAY, Between, Ticking
 from strategies import exactly
