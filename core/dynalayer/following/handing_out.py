@@ -104,8 +104,13 @@ class HandingOut:
 
     def _rounds(self) -> Iterator[Event]:
         while not self.stop.is_set():
-            queue = deque(self._news())
+            queue, looked_at = deque(self._news()), time.monotonic()
             while queue and not self.stop.is_set():
+                # Who is far behind in one partition hears of the others all the same; but what has expired is told
+                # once all that was found is handed out, and who does not wait has an end.
+                if self._wait and self._expired is None and time.monotonic() - looked_at >= self._poll:
+                    queue.extend(sorted({*self._news()} - {*queue}))
+                    looked_at = time.monotonic()
                 partition = queue.popleft()
                 if (yield from self._page(partition)):
                     queue.append(partition)
