@@ -230,8 +230,8 @@ def _besides(log: Any) -> Any:
     """The log, where its transactions may span other tables."""
     if not callable(getattr(log, "append_beside", None)):
         raise ConfigurationError(
-            f"a write and its event go in one transaction of DynamoDB, and this layer's events are in {log.location}: "
-            "give it events='dynamodb://TABLE', or write to the table first and set() after it"
+            "a write and its event go in one transaction of DynamoDB, and this layer's events are in "
+            f"{log.location!r}: give it events='dynamodb://TABLE', or write to the table first and set() after it"
         )
     return log
 
