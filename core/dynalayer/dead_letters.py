@@ -43,11 +43,15 @@ class DeadLetter:
 
     def line(self) -> bytes:
         """It as a line: the item in the exact JSON of segments, or what it looked like where that cannot say it."""
-        told: dict[str, Any] = {"source": self.source, "reason": self.reason, **(self.details or {})}
+        told: dict[str, Any] = {
+            "source": _unicode(self.source),
+            "reason": _unicode(self.reason),
+            **(self.details or {}),
+        }
         try:
             told["item"] = item_to_json(self.item)
         except InvalidValueError:
-            told["shown"] = quoted(self.item, _LONGEST).encode(errors="backslashreplace").decode()
+            told["shown"] = _unicode(quoted(self.item, _LONGEST))
         return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -98,6 +102,11 @@ class DeadLetters:
             raise SpoolError(
                 f"dead letters could not be written: {error}; nothing that they hold was left out"
             ) from error
+
+
+def _unicode(text: str) -> str:
+    """A text that can be written; a function's own error may quote a lone surrogate of its item."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _is_cut(path: Path) -> bool:

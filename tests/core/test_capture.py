@@ -549,6 +549,28 @@ def test_a_table_that_does_not_fit_is_refused(make: Makes, tmp_path: Path) -> No
         world.layer.table("users")  # type: ignore[arg-type] # as a user may
 
 
+def test_the_event_logs_own_table_is_refused(world: World) -> None:
+    log = DynamoDBEventLog(world.events, world.events, client=world.direct)
+    with (
+        Layer(table=world.events, get_item_unique_identifier="sk", get_item_partition="pk", events=log) as layer,
+        pytest.raises(ConfigurationError, match="holds the event log itself"),
+    ):
+        layer.table(resource(world.url).Table(world.events))
+
+
+def test_a_condition_of_many_operators_leaves_room_for_what_the_item_must_be(world: World) -> None:
+    key = {"pk": "eu", "sk": "large"}
+    world.captured.put_item(Item={**key, "n": 0, **{f"a{number}": number for number in range(150)}})
+    (event,) = world.captured.update_item(
+        Key=key,
+        UpdateExpression="ADD n :v",
+        ConditionExpression=" OR ".join(f"a{number} = :v" for number in range(40)),
+        ExpressionAttributeValues={":v": 1},
+    )
+    assert event.item["n"] == 1
+    world.check()
+
+
 @in_moto
 def test_a_table_in_another_place_than_the_log_is_refused(world: World, dynamodb_local: str) -> None:
     table = resource(dynamodb_local).Table(world.name)
@@ -652,6 +674,27 @@ def test_a_batch_whose_outcome_is_unknown_says_so(world: World, wire: Wire, monk
     assert caught.value.operation == "table.batch_writer"
     with pytest.raises(InvalidInputError, match="an earlier batch of this writer failed"):
         batch.put_item(Item=ANN)
+
+
+def test_a_number_written_in_two_ways_is_one_key_of_a_batch(make: Makes) -> None:
+    numbered = make(keys={"id": "N"}, partition=None, identifier="id")
+    with numbered.captured.batch_writer(actions=10) as batch:
+        batch.put_item(Item={"id": 1, "n": 1})
+        batch.put_item(Item={"id": Decimal("1.0"), "n": 2})
+        batch.put_item(Item={"id": 100, "n": 1})
+        batch.delete_item(Key={"id": Decimal("1E2")})
+    assert numbered.rows() == [{"id": 1, "n": 2}]
+    numbered.check()
+
+
+def test_what_comes_after_the_end_of_a_batch_is_refused_and_not_left_in_its_buffer(world: World) -> None:
+    with world.captured.batch_writer(actions=10) as batch:
+        batch.put_item(Item=ANN)
+    with pytest.raises(InvalidInputError, match="has ended"):
+        batch.put_item(Item={"pk": "eu", "sk": "late"})
+    with batch:
+        batch.put_item(Item={"pk": "eu", "sk": "again"})
+    assert sorted(item["sk"] for item in world.rows()) == ["again", "ann"]
 
 
 def test_a_batch_of_large_items_goes_in_as_many_transactions_as_they_need(world: World, wire: Wire) -> None:

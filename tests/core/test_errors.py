@@ -19,6 +19,7 @@ from dynalayer import (
     InvalidValueError,
     LayerError,
     PluginNotFoundError,
+    PositionExpiredError,
     StorageError,
     TransactionError,
     TransactionReason,
@@ -34,6 +35,8 @@ def made(kind: type[LayerError]) -> LayerError:
         return kind("broken", outcomes={"a": "written", "b": "unknown"}, retryable=True)
     if issubclass(kind, TransactionError):
         return kind("broken", reasons=[TransactionReason("users", {"id": "1"}, "Code", "why", {"id": "1"})])
+    if issubclass(kind, PositionExpiredError):
+        return kind("broken", consumer="index", first=3, last=5, partition="eu")
     if issubclass(kind, BatchError):
         return kind("broken", written=[{"id": "1"}], not_written=[{"id": "2"}], unknown=[], retryable=True)
     if issubclass(kind, InvalidValueError):

@@ -107,6 +107,17 @@ def test_what_is_set_aside_in_a_file_is_there_when_the_handler_returns(fake: Fak
     assert json.loads(line)["sequence_number"] == number(fake, 3)
 
 
+def test_what_quotes_no_unicode_text_is_set_aside_in_a_file_too(tmp_path: Path) -> None:
+    def refuse(item: Item) -> str:
+        raise ValueError(item["sk"] + "\ud800")
+
+    fake = Fake()
+    fake.put({"pk": "eu", "sk": "1"})
+    handle = handler(layer_on(MemoryEventLog("users"), refuse), dead_letters=tmp_path / "dead.jsonl")
+    assert handle(delivered(fake), None) == ALL
+    assert json.loads((tmp_path / "dead.jsonl").read_text())["reason"].endswith("ValueError: 1\\ud800")
+
+
 def test_a_dead_letter_that_cannot_be_set_aside_is_a_failure_at_its_record(
     fake: Fake, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -421,6 +421,20 @@ def test_what_a_journal_remembers_of_all_partitions_is_bounded_and_what_it_forgo
     assert log.calls == ["checkpoints"]
 
 
+def test_of_more_marks_than_are_remembered_those_of_the_batch_alone_are_kept() -> None:
+    log = MemoryEventLog("users")
+    others = Journal(log)
+    for number in range(9):
+        each = marks(range(number * MAX_MARKS, (number + 1) * MAX_MARKS))
+        log.move_checkpoint(others.move(SCOPE, each, 0))
+    journal = Journal(log)
+    for wanted in ({1, 9000}, {1, 17_999}):
+        assert journal.appended(SCOPE, 9, marks([*wanted, 18_000])) == marks([*wanted])
+        assert journal._count <= 1 + 4 * MAX_MARKS
+    assert journal.appended(SCOPE, 9, marks([17_000, 18_000])) == marks([17_000])
+    assert journal._count == 1 + MAX_MARKS
+
+
 @pytest.mark.parametrize("value", [b"", b"J", b"J\0\0\0\0\x81", b"Jrot and rot"])
 def test_a_rotten_journal_is_told_and_never_taken_for_an_empty_one(value: bytes) -> None:
     log = MemoryEventLog("users")

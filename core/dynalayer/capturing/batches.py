@@ -37,6 +37,7 @@ class BatchWriter:
         self._actions = actions
         self._buffer: list[Write] = []
         self._broken = False
+        self._ended = False
 
     def put_item(self, Item: Item) -> None:  # noqa: N803 -- boto3's name
         """Put an item; it may be written later, at the end of the `with` at the latest.
@@ -52,11 +53,13 @@ class BatchWriter:
         self._add(Deleting(self._places, Key, _UNCONDITIONAL))
 
     def __enter__(self) -> Self:
+        self._ended = False
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._ended = True
         # What was put before an exception is written, as boto3's own writer does, unless it was this writer's own.
         if not self._broken:
             self._flush()
@@ -64,7 +67,9 @@ class BatchWriter:
     def _add(self, write: Write) -> None:
         if self._broken:
             raise InvalidInputError("an earlier batch of this writer failed; what it left out goes into a new one")
-        same = next((each for each in self._buffer if each.key_row == write.key_row), None)
+        if self._ended:  # nobody would ever write it
+            raise InvalidInputError("the `with` of this writer has ended: what comes later goes into a new one")
+        same = next((each for each in self._buffer if each.key == write.key), None)
         if same is not None and self._pkeys is None:
             self._flush()  # in order, since a transaction has one write of an item
         elif same is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,8 +20,11 @@ __all__ = ["Expression", "Guard", "checked_values", "condition_of", "guarded"]
 
 Row = Mapping[str, Any]
 
-_MAX_TEXT = 4096  # bytes of one expression; its operators and functions may be 300
-_MAX_GUARDED = 120  # attributes, each with a comparison and an AND: what is left of 300 is for the caller's own
+_MAX_TEXT = 4096  # bytes of one expression
+_MAX_OPERATORS = 300  # and functions, of one expression
+_MAX_GUARDED = 120  # attributes, each with a comparison and an AND
+# What may be an operator or a function; a few parentheses too many among them.
+_OPERATOR = re.compile(r"[<>=]+|[(,]|\b(?:AND|OR|NOT|BETWEEN|IN)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +198,7 @@ def guarded(own: Expression, guard: Guard) -> Expression:
     letter = next(f"g{number}x" for number in range(len(taken) + 1) if _free(f"g{number}x", taken))
     names[f"#{letter}"] = guard.key
     parts = [f"attribute_not_exists(#{letter})" if guard.there is None else f"attribute_exists(#{letter})"]
+    most = min(_MAX_GUARDED, (_MAX_OPERATORS - 2 - len(_OPERATOR.findall(own.text))) // 2)
     room = _MAX_TEXT - len(own.text.encode()) - len(parts[0]) - len("() AND ")
     for number, name in enumerate(guard.attributes if guard.there is not None else ()):
         value = guard.there.get(name) if guard.there is not None else None
@@ -201,7 +206,7 @@ def guarded(own: Expression, guard: Guard) -> Expression:
         absent = f" AND attribute_not_exists(#{placeholder})"
         part = absent if value is None else f" AND #{placeholder} = :{placeholder}"
         room -= len(part)
-        if room < 0 or number >= _MAX_GUARDED:
+        if room < 0 or number >= most:
             break
         parts.append(part)
         names[f"#{placeholder}"] = name

@@ -249,3 +249,8 @@ def _check_together(log: Any, source: SourceTable) -> None:
             f"the table given ({source.url}) is not where the event log is ({log.url}): one transaction spans tables "
             "of one region and account. Give a boto3 table of the log's, or put the events there"
         )
+    if source.location == log.location:
+        raise ConfigurationError(
+            f"{source.location} holds the event log itself: an item could take the place of a record. Give the events "
+            "a table of their own"
+        )

@@ -86,9 +86,26 @@ class Journal:
             known = self._known.get(scope)
         # Every append that a journal notes raises the version.
         if known is None or known.version != tail or known.lowest > lowest:
-            known = _Known(tail, lowest, frozenset(self._read(scope, lowest)))
-            self._remember(scope, known)
+            found, whole = self._found(scope, lowest, frozenset(marks))
+            if whole:
+                self._remember(scope, _Known(tail, lowest, frozenset(found)))
+            return found.intersection(marks)
         return known.marks.intersection(marks)
+
+    def _found(self, scope: str, lowest: int, wanted: Collection[Mark]) -> tuple[set[Mark], bool]:
+        """The marks from a number on, and whether these are all: of too many to remember only those that are wanted.
+
+        Where one shard is held up while others go on, what is read to take it up again may be the marks of a day.
+        """
+        found: set[Mark] = set()
+        whole = True
+        for mark in self._read(scope, lowest):
+            if whole or mark in wanted:
+                found.add(mark)
+            if whole and len(found) > _REMEMBERED:
+                found.intersection_update(wanted)
+                whole = False
+        return found, whole
 
     def _read(self, scope: str, lowest: int) -> Iterable[Mark]:
         for checkpoint in self._log.checkpoints(scope, from_name=_padded(lowest)):
