@@ -190,6 +190,22 @@ def test_a_feed_that_is_dropped_saves_at_once_and_needs_no_collector(layer: Laye
         gc.enable()
 
 
+def test_a_feed_that_the_collector_finds_asks_nothing_of_the_log_that_may_be_at_work(
+    open_log: OpenLog, layer_on: LayerOn
+) -> None:
+    between = Between(open_log())
+    layer = layer_on(between)
+    layer.set([put("eu", name) for name in "ab"])
+    knot: list[Any] = [layer.follow("index")]
+    knot.append(knot)
+    assert [next(knot[0]).id, next(knot[0]).id] == ["a", "b"]
+    del knot
+    calls = len(between.calls)
+    gc.collect()
+    assert between.calls[calls:] == []
+    assert [event.id for event in layer.follow("index", wait=False)] == ["a", "b"]
+
+
 def test_only_the_partitions_asked_for_come_and_the_others_later(layer: Layer) -> None:
     layer.set([put("eu"), put("us"), put("de")])
     assert rest(layer, partitions=["us", "nowhere"]) == [("us", 1, "a")]

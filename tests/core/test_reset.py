@@ -284,6 +284,23 @@ def test_a_second_reset_meanwhile_touches_nothing(layer: Layer, make: Make, log:
     assert log.checkpoints("reset") == ()
 
 
+def test_the_lease_is_kept_while_the_tails_of_many_partitions_are_noted(
+    make: Make, log: MemoryEventLog, clock: Ticking
+) -> None:
+    between = Between(log)
+    layer, other = make(events=between), make()
+    layer.set(OLD + [put(f"p{number}", "a") for number in range(5)])
+    found: list[bool] = []
+
+    def late() -> None:
+        clock.advance(0.15)
+        found.append(other.reset(SOURCE).locked)
+
+    between.then("before partition_state", late, times=8)
+    assert layer.reset(SOURCE).count == 4
+    assert found == [True] * 8
+
+
 def test_resets_of_two_partitions_do_not_lock_each_other(layer: Layer, make: Make) -> None:
     other = make()
 

@@ -16,6 +16,7 @@ from dynalayer.errors import LayerError, PositionExpiredError
 from dynalayer.eventlog.base import EventLog, Head, Record, Run
 from dynalayer.eventlog.watching import Reached
 from dynalayer.events import Event
+from dynalayer.following.collecting import is_collecting, notice_collector
 from dynalayer.following.pages import Pages
 from dynalayer.following.positions import Position, Positions
 from dynalayer.observing import Observers
@@ -65,6 +66,7 @@ class HandingOut:
         on_reset: OnReset | None,
         observers: Observers,
     ) -> None:
+        notice_collector()
         self.stop = threading.Event()
         self._pages = pages
         self._log = pages.log
@@ -94,7 +96,8 @@ class HandingOut:
         try:
             yield from self._rounds()
         except GeneratorExit:
-            self._save()
+            if not is_collecting():  # else it is given again: this thread may be at work with the log
+                self._save()
             raise
         except BaseException:
             with suppress(LayerError):  # what went wrong first is told; what is not saved is given again
