@@ -131,10 +131,12 @@ class Comparer:
         there: Mapping[str, Item] = spool.items(partition)
         here = self._items(partition)
         names = _differing(here, there, {*here, *there})
-        again = source.again([there.get(name) or here[name] for name in names]) if names else []
+        # By either's key: where functions identify, another item of the source may be that one by now.
+        looked = [(name, item) for name in names for item in (there.get(name), here.get(name)) if item is not None]
+        again = source.again([item for _, item in looked]) if names else []
         if again:
             # There first, then here: whoever wrote there before that look may have told of it here by now.
-            kept = zip(names, (self._kept(partition, *each) for each in zip(names, again, strict=True)), strict=True)
+            kept = [(name, self._kept(partition, name, item)) for (name, _), item in zip(looked, again, strict=True)]
             there = {name: item for name, item in kept if item is not None}
             here = self._items(partition)
             names = _differing(here, there, names)

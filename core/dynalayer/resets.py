@@ -11,7 +11,7 @@ import random
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -167,7 +167,7 @@ class Resets:
         spool = work.spool
         if not (spool.found and source.resumable):
             noted = self._clock()
-            tails = tails_of(self._log, self._reader, partition)
+            tails = work.kept(tails_of(self._log, self._reader, partition))
             segments = source.segments(partition)
             spool.begin(tails, segments, purpose=self._purpose(source, partition), noted=noted, owner=owner)
         expected = source.expected(partition)
@@ -239,6 +239,13 @@ class _Reset:
                 "was not committed is as it was",
                 retryable=True,
             )
+
+    def kept(self, tails: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+        """Tails as they are noted, one request each on some logs; the lease is kept meanwhile."""
+        for each in tails:
+            go_on()
+            self.keep()
+            yield each
 
     def commit(self, sync: Callable[[str], object], patience: float) -> None:
         """Commit partition after partition; those that a sync is at work on again and again, until `patience` is over.

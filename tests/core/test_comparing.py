@@ -211,6 +211,25 @@ def test_a_table_is_asked_again_for_what_differs(moto_server: str, make: Make, l
         )
 
 
+def test_another_item_that_takes_an_identifier_over_meanwhile_is_no_difference(moto_server: str, make: Make) -> None:
+    with source_table(moto_server) as table:
+        between = Between(MemoryEventLog(table.name))
+        named = {"get_item_partition": lambda _: "", "get_item_unique_identifier": lambda item: item["mail"]}
+        layer = make(table=table.name, events=between, **named)
+        fill(table, [item("x", "a", mail="m")])
+        layer.set([put("x", "a", mail="m")])
+
+        def written() -> None:
+            table.put_item(Item=item("x", "a", mail="n"))
+            table.put_item(Item=item("x", "b", mail="m"))
+            layer.set([put("x", "a", mail="n"), put("x", "b", mail="m")])
+
+        layer.get()
+        # The first read verifies; the second compares, after the scan.
+        between.then("before read", lambda: between.then("before read", written))
+        assert compared(layer, table).differences == ()
+
+
 def test_an_item_that_belongs_to_another_partition_by_now_is_missing_in_the_first(moto_server: str, make: Make) -> None:
     with source_table(moto_server) as table:
         layer = make(

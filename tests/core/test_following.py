@@ -190,6 +190,22 @@ def test_a_feed_that_is_dropped_saves_at_once_and_needs_no_collector(layer: Laye
         gc.enable()
 
 
+def test_a_feed_that_the_collector_finds_asks_nothing_of_the_log_that_may_be_at_work(
+    open_log: OpenLog, layer_on: LayerOn
+) -> None:
+    between = Between(open_log())
+    layer = layer_on(between)
+    layer.set([put("eu", name) for name in "ab"])
+    knot: list[Any] = [layer.follow("index")]
+    knot.append(knot)
+    assert [next(knot[0]).id, next(knot[0]).id] == ["a", "b"]
+    del knot
+    calls = len(between.calls)
+    gc.collect()
+    assert between.calls[calls:] == []
+    assert [event.id for event in layer.follow("index", wait=False)] == ["a", "b"]
+
+
 def test_only_the_partitions_asked_for_come_and_the_others_later(layer: Layer) -> None:
     layer.set([put("eu"), put("us"), put("de")])
     assert rest(layer, partitions=["us", "nowhere"]) == [("us", 1, "a")]
@@ -204,6 +220,24 @@ def test_no_partition_waits_for_the_whole_of_another(layer: Layer, monkeypatch: 
     order = [partition for partition, _, _ in rest(layer)]
     assert order.count("a") == 40
     assert order.index("b") < 20
+
+
+def test_who_is_far_behind_in_one_partition_is_given_what_comes_in_others_meanwhile(
+    layer: Layer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handing_out, "_PAGE_BYTES", 1)
+    for number in range(20):
+        layer.set([put("eu", f"{number}")])
+    seen = []
+    with layer.follow("index", poll=1e-9) as feed:
+        for event in feed:
+            seen.append(event.partition)
+            if len(seen) == 3:
+                layer.set([put("us")])
+            if len(seen) == 21:
+                break
+    assert seen.count("us") == 1
+    assert "us" in seen[3:7]
 
 
 def test_positions_are_saved_in_batches(log: EventLog, layer_on: LayerOn) -> None:
@@ -511,6 +545,36 @@ def test_what_the_one_before_saved_last_is_no_reason_to_stop(log: EventLog, laye
     assert second is not None
     assert [event.version for event in second] == [1, 2, 3]
     assert versions(layer_on(log)) == []
+
+
+def test_what_is_saved_late_for_a_forgotten_consumer_is_nothing_to_a_new_one_of_its_name(
+    log: EventLog, layer_on: LayerOn
+) -> None:
+    layer = layer_on(log)
+    layer.set([put("eu", "a"), put("eu", "b")])
+    between = Between(log)
+    feed = layer_on(between).follow("index", wait=False)
+    assert [next(feed).id, next(feed).id] == ["a", "b"]
+    between.then("before move_checkpoint", lambda: layer.forget_consumer("index"))  # its owner was looked at before
+    feed.close()
+    assert [event.id for event in layer.follow("index", wait=False)] == ["a", "b"]
+    assert rest(layer) == []
+    (found,) = layer.consumers()
+    assert found.behind == 0
+
+
+def test_a_consumer_whose_removal_was_tried_again_is_forgotten(log: EventLog, layer_on: LayerOn) -> None:
+    layer = layer_on(log)
+    layer.follow("index").close()
+    between = Between(log)
+
+    def remove() -> None:  # an earlier try, whose answer was lost
+        (row,) = log.checkpoints("consumers")
+        log.move_checkpoint(CheckpointMove(row.scope, row.name, row.revision, None))
+
+    between.then("after move_checkpoint", lambda: between.then("before move_checkpoint", remove))
+    layer_on(between).forget_consumer("index")
+    assert layer.consumers() == ()
 
 
 def test_consumers_do_not_disturb_one_another(layer: Layer) -> None:

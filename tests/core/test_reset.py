@@ -29,9 +29,9 @@ from dynalayer import (
     StorageError,
     SyncResult,
     hookimpl,
-    sources,
 )
 from dynalayer.eventlog.checkpoints import CheckpointMove
+from dynalayer.sourcing import sources
 from dynalayer_local import LocalAdapter
 from fakes import DAY, Between, Ticking
 from strategies import exactly
@@ -282,6 +282,23 @@ def test_a_second_reset_meanwhile_touches_nothing(layer: Layer, make: Make, log:
     assert found == [ResetResult(0, locked=True)] * 2
     assert other.reset(SOURCE).locked is False
     assert log.checkpoints("reset") == ()
+
+
+def test_the_lease_is_kept_while_the_tails_of_many_partitions_are_noted(
+    make: Make, log: MemoryEventLog, clock: Ticking
+) -> None:
+    between = Between(log)
+    layer, other = make(events=between), make()
+    layer.set(OLD + [put(f"p{number}", "a") for number in range(5)])
+    found: list[bool] = []
+
+    def late() -> None:
+        clock.advance(0.15)
+        found.append(other.reset(SOURCE).locked)
+
+    between.then("before partition_state", late, times=8)
+    assert layer.reset(SOURCE).count == 4
+    assert found == [True] * 8
 
 
 def test_resets_of_two_partitions_do_not_lock_each_other(layer: Layer, make: Make) -> None:

@@ -327,7 +327,7 @@ def test_a_url_names_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
         ("dynamodb://a", "a table's name of 3 characters"),
         ("dynamodb://users?pending_shards=2", "knows no option 'pending_shards'"),
         ("dynamodb://key:secret@users", "credentials"),
-        ("dynamodb://users", "You must specify a region"),
+        ("dynamodb://users", "the region of dynamodb://users is not known; add"),
         ("dynamodb://users?region=us-east-1&endpoint_url=nowhere", "no client for dynamodb://users can be made"),
     ):
         with pytest.raises(ConfigurationError, match=reason) as caught:

@@ -67,7 +67,8 @@ def told_consumers(log: EventLog) -> Iterator[Consumer]:
             raise EventLogError(
                 f"consumer {quoted(row.name)} in {log.location} is damaged ({error}); forget_consumer() removes it"
             ) from error
-        positions = {checkpoint.name: position for checkpoint, position in positions_of(log, row.name)}
+        kept = positions_of(log, row.name, registration.made)
+        positions = {checkpoint.name: position for checkpoint, position in kept if position is not None}
         told = tuple(
             ConsumerPosition(partition, position.version, max(0, totals.get(partition, 0) - position.events))
             for partition in sorted(totals.keys() | positions.keys())

@@ -16,6 +16,7 @@ from dynalayer.errors import LayerError, PositionExpiredError
 from dynalayer.eventlog.base import EventLog, Head, Record, Run
 from dynalayer.eventlog.watching import Reached
 from dynalayer.events import Event
+from dynalayer.following.collecting import is_collecting, notice_collector
 from dynalayer.following.pages import Pages
 from dynalayer.following.positions import Position, Positions
 from dynalayer.observing import Observers
@@ -65,6 +66,7 @@ class HandingOut:
         on_reset: OnReset | None,
         observers: Observers,
     ) -> None:
+        notice_collector()
         self.stop = threading.Event()
         self._pages = pages
         self._log = pages.log
@@ -94,7 +96,8 @@ class HandingOut:
         try:
             yield from self._rounds()
         except GeneratorExit:
-            self._save()
+            if not is_collecting():  # else it is given again: this thread may be at work with the log
+                self._save()
             raise
         except BaseException:
             with suppress(LayerError):  # what went wrong first is told; what is not saved is given again
@@ -104,8 +107,13 @@ class HandingOut:
 
     def _rounds(self) -> Iterator[Event]:
         while not self.stop.is_set():
-            queue = deque(self._news())
+            queue, looked_at = deque(self._news()), time.monotonic()
             while queue and not self.stop.is_set():
+                # Who is far behind in one partition hears of the others all the same; but what has expired is told
+                # once all that was found is handed out, and who does not wait has an end.
+                if self._wait and self._expired is None and time.monotonic() - looked_at >= self._poll:
+                    queue.extend(sorted({*self._news()} - {*queue}))
+                    looked_at = time.monotonic()
                 partition = queue.popleft()
                 if (yield from self._page(partition)):
                     queue.append(partition)

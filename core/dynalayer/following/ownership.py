@@ -163,7 +163,8 @@ class Ownership:
             ConsumerTakenError: Another has taken the consumer.
         """
         _, revision = self._checked()
-        if not self._log.move_checkpoint(CheckpointMove(CONSUMERS, self.consumer, revision, None)):
+        removed = self._log.move_checkpoint(CheckpointMove(CONSUMERS, self.consumer, revision, None))
+        if not removed and self.found() is not None:  # else by an earlier try, whose answer was lost
             self.check()
 
     def be_ready(self) -> None:

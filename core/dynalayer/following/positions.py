@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import orjson
 
@@ -29,6 +29,7 @@ class Position:
         events: Events handled, or passed over where the consumer began later, in all.
         reset: The last committed reset that the consumer was told.
         lost: Whether what came before is still to be told as a reset, since its events have expired.
+        made: When the consumer was made whose position this is; set where it is saved.
     """
 
     version: int = 0
@@ -36,6 +37,7 @@ class Position:
     events: int = 0
     reset: int = 0
     lost: bool = False
+    made: int = 0
 
     def to_json(self) -> bytes:
         """As a checkpoint keeps it."""
@@ -66,15 +68,18 @@ def _scope(consumer: str) -> str:
     return f"follow/{consumer}"
 
 
-def positions_of(log: EventLog, consumer: str) -> Iterator[tuple[Checkpoint, Position]]:
+def positions_of(log: EventLog, consumer: str, made: int) -> Iterator[tuple[Checkpoint, Position | None]]:
     """A consumer's positions, each with its checkpoint, whose name is the partition.
+
+    None stands for one of a consumer of that name that was forgotten: who followed under it may have saved it late.
 
     Raises:
         EventLogError: One is damaged.
     """
     for row in log.checkpoints(_scope(consumer)):
         try:
-            yield row, Position.from_json(row.value)
+            position = Position.from_json(row.value)
+            yield row, position if position.made == made else None
         except ValueError as error:
             raise EventLogError(
                 f"the position of consumer {quoted(consumer)} in {log.location} is damaged ({error}); "
@@ -120,16 +125,18 @@ class Positions:
         Raises:
             EventLogError: The log failed, or a position is damaged.
         """
-        for row, position in positions_of(self._log, self._ownership.consumer):
-            self._positions[row.name], self._revisions[row.name] = position, row.revision
+        for row, position in positions_of(self._log, self._ownership.consumer, self._ownership.registration.made):
+            self._revisions[row.name] = row.revision
+            if position is not None:
+                self._positions[row.name] = position
 
     def load_revisions(self) -> None:
         """Take in which partitions have a position, whatever it says."""
         self._revisions = {row.name: row.revision for row in self._log.checkpoints(self._scope)}
 
     def known(self, partition: str) -> bool:
-        """Whether one is saved."""
-        return partition in self._revisions
+        """Whether there is one."""
+        return partition in self._positions
 
     def at(self, partition: str) -> Position:
         """How far the consumer has come."""
@@ -156,9 +163,10 @@ class Positions:
             self._unsaved.pop(partition, None)
 
     def _save(self, partition: str, position: Position) -> None:
+        value = replace(position, made=self._ownership.registration.made).to_json()
         for _ in range(_TRIES):
             expected = self._revisions.get(partition, 0)
-            if self._log.move_checkpoint(CheckpointMove(self._scope, partition, expected, position.to_json())):
+            if self._log.move_checkpoint(CheckpointMove(self._scope, partition, expected, value)):
                 self._revisions[partition] = expected + 1
                 return
             # One's own move, whose answer was lost, or the last one of who followed before: then one's own is as

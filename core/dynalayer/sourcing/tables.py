@@ -22,7 +22,7 @@ from typing import Any
 
 import boto3
 from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, NoRegionError
 
 from dynalayer.costs import Usage
 from dynalayer.counting import UsageCounter
@@ -92,6 +92,10 @@ def open_table(url: str, *, region: str | None = None, endpoint_url: str | None 
     session = boto3.session.Session(region_name=options["region"])
     try:
         return session.resource("dynamodb", endpoint_url=options["endpoint_url"]).Table(name)
+    except NoRegionError as error:
+        raise ConfigurationError(
+            f"source: the region of dynamodb://{name} is not known; add ?region=… to the URL, or set AWS_REGION"
+        ) from error
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"source: no client for dynamodb://{name} can be made: {reason_of(error)}") from None
 
