@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PARALLEL ?= 2
 LOCAL := $(VENV)/dynamodb-local
 
-.PHONY: demo test check soak lint types imports format bench bench-dynamodb bench-parquet clean dynamodb-local redis-server
+.PHONY: demo test check soak lint types imports format bench bench-dynamodb bench-history bench-parquet clean dynamodb-local redis-server
 
 demo: $(VENV)/.installed
 	$(BIN)/dynalayer demo
@@ -54,6 +54,9 @@ bench: $(VENV)/.installed
 
 bench-dynamodb: $(VENV)/.tested dynamodb-local
 	PYTHONPATH=tests $(BIN)/python benchmarks/dynamodb.py
+
+bench-history: $(VENV)/.tested
+	$(BIN)/python benchmarks/history.py
 
 bench-parquet: $(VENV)/.tested
 	$(BIN)/python benchmarks/parquet.py

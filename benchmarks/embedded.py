@@ -109,6 +109,19 @@ def main() -> None:
             report(f"cold get of {ITEMS:,} items", seconds(cold), "json.loads of them", parsed)
             layer.get()
             report(f"warm get of {ITEMS:,} items", seconds(layer.get), "json.loads of them", parsed)
+            told = seconds(layer.history, runs=1)
+            report(f"history of {ITEMS:,} events", told, "json.loads of them", parsed)
+
+            def follow() -> None:
+                for _ in layer.follow("bench", wait=False):
+                    pass
+
+            report(f"follow {ITEMS:,} events", seconds(follow, runs=1), "their history()", told)
+
+            def reset() -> None:
+                layer.reset(lambda: (event["item"] for event in events))
+
+            report(f"reset of {ITEMS:,} items", seconds(reset, runs=1), "the first sync", folded)
 
             def change() -> None:
                 layer.set(events[:1])

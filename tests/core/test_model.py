@@ -22,7 +22,7 @@ from dynalayer.testing.model.world import State, wrong
 
 from .model_engine import Engine
 
-DRIVEN = [name for name in PARTS if name not in ("append", "reset", "reset-read", "reset-past")]
+DRIVEN = [name for name in PARTS if name not in ("append", "reset-past")]
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -17,6 +17,7 @@ from dynalayer.eventlog.base import EventLog
 from dynalayer.eventlog.dynamodb.together import MAX_ACTIONS
 from dynalayer.events import Event, EventReader
 from dynalayer.quoting import quoted
+from dynalayer.sourcing.sources import is_table
 from dynalayer.sourcing.tables import SourceTable
 from dynalayer.values import Item
 
@@ -218,9 +219,7 @@ def _refuse(others: Mapping[str, object]) -> None:
 
 
 def _check_table(table: Any) -> None:
-    meta = getattr(table, "meta", None)
-    model = getattr(getattr(meta, "resource_model", None), "name", None)
-    if model != "Table" or getattr(meta, "service_name", None) != "dynamodb":
+    if not is_table(table):
         raise InvalidInputError(
             f"table() takes a boto3 Table, as boto3.resource('dynamodb').Table('users'), not {quoted(table)}"
         )
@@ -230,8 +229,8 @@ def _besides(log: Any) -> Any:
     """The log, where its transactions may span other tables."""
     if not callable(getattr(log, "append_beside", None)):
         raise ConfigurationError(
-            f"a write and its event go in one transaction of DynamoDB, and this layer's events are in {log.location}: "
-            "give it events='dynamodb://TABLE', or write to the table first and set() after it"
+            "a write and its event go in one transaction of DynamoDB, and this layer's events are in "
+            f"{log.location!r}: give it events='dynamodb://TABLE', or write to the table first and set() after it"
         )
     return log
 

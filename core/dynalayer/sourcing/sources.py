@@ -24,7 +24,7 @@ from dynalayer.values import Item
 if TYPE_CHECKING:  # it needs boto3, which is an extra
     from dynalayer.sourcing.tables import SourceTable, TablePage
 
-__all__ = ["Page", "Source", "SourceOption", "need_source_tables", "open_source"]
+__all__ = ["Page", "Source", "SourceOption", "is_table", "need_source_tables", "open_source"]
 
 SourceOption = Iterable[object] | Callable[[], Iterable[object]] | Any
 """A boto3 `Table`; an iterable of items; or a function without arguments that returns one."""
@@ -135,7 +135,7 @@ def open_source(given: SourceOption, reader: EventReader, table: str, counter: U
             "the layer was given no get_item_unique_identifier: of an item that comes without an event nothing tells "
             "its identifier"
         )
-    if _is_table(given):
+    if is_table(given):
         return _TableSource(need_source_tables().SourceTable(given, counter), reader, table)
     if callable(given) and not isinstance(given, Iterable):
         return _Items(given, _called_name(given))
@@ -160,7 +160,8 @@ def _once(items: Iterator[object], location: str) -> Iterator[object]:
         )
 
 
-def _is_table(given: object) -> bool:
+def is_table(given: object) -> bool:
+    """Whether it is boto3's `Table`; boto3 is not imported for it."""
     meta = getattr(given, "meta", None)
     model = getattr(getattr(meta, "resource_model", None), "name", None)
     return model == "Table" and getattr(meta, "service_name", None) == "dynamodb"
