@@ -90,13 +90,13 @@ class Resetter:
             above: The noted tail: every record above it is later than the items, or in them already.
 
         Raises:
-            HeldError: A sync holds its lease; nothing was read of `items`.
+            HeldError: A sync holds its lease, or has taken it since that ran out; the partition is what it was.
             ConflictError: It took so long that later events have expired, or others moved its head at every one of a
                 bounded number of tries.
             StorageError: The adapter failed.
             EventLogError: The log failed.
         """
-        with self._held(partition) as owner:
+        with self._held(partition, HeldError) as owner:
             return self._reset(partition, owner, items(), above=above)
 
     def needs_none(self, partition: str, above: int) -> bool:
@@ -114,7 +114,7 @@ class Resetter:
         return not self._storage.capabilities.immutable and self._log.head(partition).version < above
 
     @contextmanager
-    def _held(self, partition: str, otherwise: type[ConflictError] = HeldError) -> Iterator[str]:
+    def _held(self, partition: str, otherwise: type[ConflictError]) -> Iterator[str]:
         """The partition's lease, for the time of a reset, and its owner's name."""
         owner = secrets.token_hex(8)
         self._hold(partition, owner, otherwise)
@@ -123,7 +123,7 @@ class Resetter:
         finally:
             give_back(self._log, partition, owner)
 
-    def _hold(self, partition: str, owner: str, otherwise: type[ConflictError] = ConflictError) -> None:
+    def _hold(self, partition: str, owner: str, otherwise: type[ConflictError] = HeldError) -> None:
         now = self._clock()
         if not self._log.lease(partition, owner, now, now + self._lease):
             raise otherwise(

@@ -513,6 +513,32 @@ def test_pending_records_beyond_a_hole_wait_until_it_is_filled(log: EventLog, la
     feed.close()
 
 
+class Holed(WrappedLog):
+    """A log in which a pending record is missing, with more after it than a page takes."""
+
+    hole: int | None = None
+    reads = 0
+
+    def read(self, partition: str, after: int, *, max_bytes: int | None = None) -> Run:
+        run = super().read(partition, after, max_bytes=None if self.hole else max_bytes)
+        self.reads += 1
+        assert self.reads < 100, "it reads without an end"
+        return Run(tuple(each for each in run.records if each.version != self.hole), run.head, complete=not self.hole)
+
+
+def test_a_beginning_is_found_before_a_hole_with_more_than_a_page_after_it(
+    log: EventLog, layer_on: LayerOn, clock: Ticking
+) -> None:
+    holed = Holed(log)
+    layer = layer_on(holed)
+    for name in "abcd":
+        layer.set([put("eu", name)])
+    holed.hole = 2
+    feed = layer.follow("index", since=datetime.fromtimestamp(clock() / 1_000_000 + 1, UTC), wait=False)
+    holed.hole = None
+    assert [event.version for event in feed] == [2, 3, 4]
+
+
 # Several who follow
 
 

@@ -61,6 +61,14 @@ def test_a_look_that_finds_nothing_costs_three_requests_however_many_partitions_
     layer.close()
 
 
+def test_what_others_append_to_ones_own_partitions_comes_at_once(table: Table, tmp_path: Path) -> None:
+    mine, theirs = layer_of(table, tmp_path), layer_of(table, tmp_path)
+    mine.set([put("eu")])
+    assert [event.version for event in mine.follow("index", wait=False)] == [1]
+    theirs.set([put("eu")])
+    assert [event.version for event in mine.follow("index", wait=False)] == [2]
+
+
 def test_what_an_index_hides_while_it_is_folded_is_found_under_its_sync_once_it_is_shown(
     moto_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -373,6 +373,24 @@ def test_a_partition_that_a_sync_does_not_let_go_is_left_and_named(
     assert list(tmp_path.glob("spool*")) == []
 
 
+def test_a_partition_whose_lease_a_sync_takes_while_it_is_reset_is_tried_again(
+    make: Make, log: MemoryEventLog, clock: Ticking
+) -> None:
+    between = Between(log)
+    layer = make(events=between)
+    layer.set(OLD)
+    layer.sync()
+
+    def late() -> None:
+        clock.advance(1)
+        log.lease("eu", "other", clock.now, clock.now + 3_600_000_000)
+        between.then("before lease", lambda: between.then("before lease", lambda: log.release("eu", "other")))
+
+    between.then("after append", late)
+    assert layer.reset(SOURCE, "eu") == ResetResult(2, locked=False, partitions=("eu",))
+    assert layer.get("eu") == NEW["eu"]
+
+
 # What cannot be taken
 
 

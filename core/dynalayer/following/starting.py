@@ -121,7 +121,9 @@ class _Search:
             head = run.head
             for record in run.records:
                 if record.version != reached + 1:
-                    if reached >= head.version or not self._pages.gone(self._partition, reached):
+                    if reached >= head.version:
+                        return self._found(head)  # a record is just being written there: it, and what follows, is new
+                    if not self._pages.gone(self._partition, reached):
                         break
                     self._begin_at(record.version - 1, lost=True)
                 reached = record.version

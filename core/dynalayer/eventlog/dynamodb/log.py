@@ -345,7 +345,9 @@ class DynamoDBEventLog(EventLog):
         """See `EventLog`; the heads are read in batches, after the index has shown what is pending."""
         with self._undamaged():
             self._shards.look()
-            versions = self._index.versions(rows.pending_cursors(self._shards.noted)) | self._counts.own_versions()
+            versions = self._index.versions(rows.pending_cursors(self._shards.noted))
+            for partition, version in self._counts.own_versions().items():
+                versions[partition] = max(version, versions.get(partition, 0))
             found = {partition: Reached(version) for partition, version in versions.items()}
             for row in self._connection.batch_get(
                 [self._head_key(each) for each in sorted(self._folded() | set(found))]
