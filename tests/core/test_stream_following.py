@@ -604,6 +604,28 @@ def test_arguments_that_are_wrong_are_told_before_anything_is_asked(options: Any
     assert fake.calls == []
 
 
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({}, ("eu-west-1", None)),
+        ({"region": "us-east-1"}, ("us-east-1", None)),
+        ({"endpoint_url": "http://127.0.0.1:1"}, (None, "http://127.0.0.1:1")),
+    ],
+)
+def test_a_stream_is_looked_for_in_the_region_that_its_name_tells(
+    monkeypatch: pytest.MonkeyPatch, options: Any, asked: Any
+) -> None:
+    fake, clients = Fake(), list[Any]()
+
+    def made(*place: Any) -> Fake:
+        clients.append(place)
+        return fake
+
+    monkeypatch.setattr(walks, "made_client", made)
+    took(fake, layer_on(MemoryEventLog("users")), client=None, stream_arn=fake.arn, **options)
+    assert clients == [asked]
+
+
 def test_a_table_without_a_stream_and_a_stream_that_is_none_are_told() -> None:
     fake = Fake("orders")
     with pytest.raises(ConfigurationError, match="table 'users' has no stream where it was looked for"):
