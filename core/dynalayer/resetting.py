@@ -79,7 +79,10 @@ class Resetter:
                     "before a partition's first sync: give it a layer of its own, or leave it out"
                 )
             # So far there are but resets in it: everything that is in the log is later than the items.
-            return self._reset(partition, owner, items, above=head.version)
+            try:
+                return self._reset(partition, owner, items, above=head.version)
+            except HeldError as error:
+                raise ConflictError(error.message, retryable=True) from error
 
     def reset(self, partition: str, items: Callable[[], Mapping[str, Item]], *, above: int) -> ImportResult:
         """Put a partition's items, as its source has them, in place of its snapshot, and every later event on top.
