@@ -16,12 +16,13 @@ from dynalayer.grouping import Groups
 from dynalayer.quoting import quoted
 from dynalayer.values import Item, copy_item
 
-__all__ = ["TTL", "Appender", "Batch", "check_ttl"]
+__all__ = ["DEFAULT_TTL", "TTL", "Appender", "Batch", "check_ttl"]
 
 TTL = float | Callable[[Item], float]
 """Seconds, or a function of the item that tells them."""
 
 DAY = 24 * 3600
+DEFAULT_TTL = 5 * DAY
 _LONGEST = 1000 * 366 * DAY
 
 
@@ -147,11 +148,16 @@ class Appender:
             InvalidInputError: The function for their ttl refuses one.
         """
         ttl = self._ttl
-        if callable(ttl):
-            try:
-                return max(check_ttl(ttl(copy_item(change.item))) for change in changes)
-            except ConfigurationError:
-                raise
-            except Exception as error:
-                raise InvalidInputError(f"the function for ttl raised {type(error).__name__}: {error}") from error
-        return check_ttl(ttl)
+        return max(_asked(ttl, change) for change in changes) if callable(ttl) else check_ttl(ttl)
+
+
+def _asked(ttl: Callable[[Item], float], change: Change) -> int:
+    try:
+        return check_ttl(ttl(copy_item(change.item)))
+    except Exception as error:
+        if change.type == "DELETE":
+            # Of what is gone perhaps only the identifier is known, from a key or a stream: no deletion fails for that.
+            return DEFAULT_TTL
+        if isinstance(error, ConfigurationError):
+            raise
+        raise InvalidInputError(f"the function for ttl raised {type(error).__name__}: {error}") from error

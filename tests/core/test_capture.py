@@ -130,6 +130,18 @@ def test_an_update_of_an_item_that_is_not_there_makes_it(world: World) -> None:
     world.check()
 
 
+def test_a_number_that_the_service_writes_with_all_its_zeros_is_kept(world: World) -> None:
+    world.captured.put_item(Item={"pk": "eu", "sk": "n", "n": Decimal("1E+100")})
+    (event,) = world.captured.update_item(
+        Key={"pk": "eu", "sk": "n"}, UpdateExpression="SET m = n", ConditionExpression=Attr("n").exists()
+    )
+    assert event.item["n"] == event.item["m"] == Decimal("1E+100")
+    world.check()
+    with pytest.raises(SourceError, match="a number that boto3 does not read"):
+        world.layer.reset(world.table)
+    world.check()
+
+
 def test_an_update_that_only_removes_makes_no_item(world: World) -> None:
     key = {"pk": "eu", "sk": "nobody"}
     assert world.captured.update_item(Key=key, UpdateExpression="REMOVE #a", ExpressionAttributeNames={"#a": "a"}) == []

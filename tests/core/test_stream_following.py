@@ -394,10 +394,47 @@ def test_a_stream_that_nobody_followed_for_longer_than_it_keeps_is_told() -> Non
     log, clock = MemoryEventLog("users"), Clock()
     fake = followed_once(log, clock)
     clock.now += 25 * HOUR
-    with pytest.raises(SourceError, match=r"nobody followed the stream of 'users' for 25 hours.*missing.*--anew"):
+    with pytest.raises(SourceError, match=r"for 25 hours nobody has taken all of .*'users'.*missing.*--anew"):
         took(fake, layer_on(log, clock))
     took(fake, layer_on(log, clock), anew=True)
     took(fake, layer_on(log, clock))
+
+
+def test_a_first_record_that_held_up_its_shard_until_the_stream_forgot_it_is_told() -> None:
+    """Its position is the shard's beginning still, which is wherever the stream begins by now."""
+    log, clock, fake = MemoryEventLog("users"), Clock(), Fake()
+    took(fake, layer_on(log, clock))
+    for sk in ("", "2"):
+        fake.put({"pk": "p", "sk": sk})
+    for _ in range(25):
+        with pytest.raises(InvalidInputError, match="an identifier is never empty"):
+            took(fake, layer_on(log, clock))
+        clock.now += HOUR
+    fake.shards[0].trimmed = 1
+    with pytest.raises(SourceError, match="for 25 hours nobody has taken all"):
+        took(fake, layer_on(log, clock))
+    assert layer_on(log).history("p") == []
+
+
+def test_a_follower_that_slept_for_longer_than_the_stream_keeps_its_records_is_told() -> None:
+    log, clock, fake = MemoryEventLog("users"), Clock(), Fake()
+
+    def sleep(followed: Followed) -> None:
+        if followed.records:
+            return
+        for sk in "12":
+            fake.put({"pk": "p", "sk": sk})
+        fake.shards[0].trimmed = 1
+        fake.expire = 1.0
+        clock.now += 25 * HOUR
+
+    def woken(**arguments: Any) -> Any:
+        fake.expire = 0.0
+        return iterator(**arguments)
+
+    iterator, fake.get_shard_iterator = fake.get_shard_iterator, woken  # type: ignore[method-assign] # of this one
+    with pytest.raises(SourceError, match="for 25 hours nobody has taken all"):
+        took(fake, layer_on(log, clock), start="latest", progress=sleep)
 
 
 def test_a_follower_that_is_at_work_says_so_now_and_then() -> None:

@@ -154,6 +154,28 @@ def test_what_the_function_for_ttl_refuses_is_refused_by_name_too(caplog: pytest
     assert len(log.read("eu", 0).records) == 1
 
 
+@pytest.mark.parametrize(("partition", "id"), [("pk", "sk"), ("country", lambda item: item["pk"] + item["sk"])])
+def test_no_deletion_fails_for_a_ttl_that_needs_more_than_the_key_tells(partition: str, id: Any) -> None:
+    fake, letters = Fake(), list[DeadLetter]()
+    for item in ({"days": 5, "country": "fr"}, {"country": "de"}, {"days": 5, "country": "it"}):
+        fake.put({"pk": "eu", "sk": "1", **item})
+    fake.delete("eu", "1")
+    layer = Layer(
+        table="users",
+        get_item_unique_identifier=id,
+        get_item_partition=partition,
+        events=MemoryEventLog("users"),
+        getter=lambda _: [],
+        setter=lambda *_: None,
+        ttl=lambda item: int(item["days"]) * 86400,
+    )
+    handle = handler(layer, dead_letters=letters.append)
+    for position in range(4):
+        assert handle(delivered(fake, position, position + 1), None) == ALL
+        assert sum(len(layer.get(each)) for each in layer.partitions()) == [1, 0, 1, 0][position]
+    assert [letter.details and letter.details["event"] for letter in letters] == ["MODIFY"]
+
+
 class Failing(WrappedLog):
     """A log that takes nothing for one partition."""
 

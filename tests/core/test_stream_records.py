@@ -16,6 +16,7 @@ from dynalayer.events import EventReader, ItemFunction
 from dynalayer.streams.images import image
 from dynalayer.streams.places import Places
 from dynalayer.streams.records import Stream, StreamRecord, record_of, records_of_lambda
+from dynalayer.values import item_to_json
 
 from .stream_fakes import Fake, arn_of, lambda_event, plain, typed
 
@@ -72,6 +73,13 @@ def test_values_are_what_boto3_makes_of_them_in_both_forms(item: Any) -> None:
         found = image(form, "it")
         assert found == as_boto3
         assert json.dumps(shape(found)) == json.dumps(shape(as_boto3))
+
+
+def test_zeros_that_the_service_writes_are_no_digits_of_a_number() -> None:
+    (found,) = image({"n": {"N": "1" + "0" * 100}}, "it").values()
+    assert item_to_json({"n": found, "same": Decimal("1E+100")})
+    assert found == Decimal("1E+100")
+    assert image({"n": {"N": "1" * 39}}, "it") == {"n": Decimal("1" * 39)}  # which no layer keeps, and DynamoDB neither
 
 
 def shape(value: Any) -> Any:

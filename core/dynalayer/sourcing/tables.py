@@ -16,7 +16,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact
 from functools import cached_property
 from typing import Any
 
@@ -31,14 +31,24 @@ from dynalayer.eventlog.dynamodb.connection import Connection
 from dynalayer.eventlog.dynamodb.failures import FailedCallError, TakenError, reason_of
 from dynalayer.quoting import quoted
 from dynalayer.urls import URL
-from dynalayer.values import Item, copy_item
+from dynalayer.values import MAX_DIGITS, Item, copy_item
 
 __all__ = ["Keys", "SourceTable", "TablePage", "open_table", "plain", "typed"]
 
 _OPTIONS = frozenset({"region", "endpoint_url"})
 _NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 _KEY_TYPES: Mapping[str, tuple[type, ...]] = {"S": (str,), "N": (int, Decimal), "B": (bytes, Binary)}
-_serializer, _deserializer = TypeSerializer(), TypeDeserializer()
+_EXACT = Context(prec=MAX_DIGITS, traps=[Inexact])
+
+
+class _Deserializer(TypeDeserializer):
+    """Takes a number that the service writes with all its zeros, as 1E+100, too; boto3's own refuses that."""
+
+    def _deserialize_n(self, value: str) -> Decimal:
+        return _EXACT.create_decimal(value)
+
+
+_serializer, _deserializer = TypeSerializer(), _Deserializer()
 
 
 def typed(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,5 +294,10 @@ class SourceTable:
             if error.code == "ResourceNotFoundException":
                 message = f"there is no table {self.name!r} where the source was looked for ({self.url})"
             raise SourceError(f"the source: {message}", retryable=error.retryable) from error
+        except ArithmeticError as error:
+            raise SourceError(
+                f"the source: {self.location} has a number that boto3 does not read ({type(error).__name__}): one that "
+                "takes more than 38 digits to write, as 1E+100"
+            ) from error
         except TakenError as error:  # nothing here has a condition
             raise SourceError(f"the source: {self.location} refused a request: {error}") from error

@@ -9,16 +9,19 @@ import binascii
 import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact
 from typing import Any
 
 from dynalayer.errors import InvalidInputError
 from dynalayer.quoting import quoted
-from dynalayer.values import MAX_DEPTH, Item, join_path
+from dynalayer.values import MAX_DEPTH, MAX_DIGITS, Item, join_path
 
 __all__ = ["image"]
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,130}(\.[0-9]{1,130})?([eE][+-]?[0-9]{1,3})?")
+
+# The service writes 1E+100 with all its zeros; these are no digits of the number.
+_EXACT = Context(prec=MAX_DIGITS, traps=[Inexact])
 
 
 class _MalformedError(Exception):
@@ -98,7 +101,10 @@ def _text(value: object) -> str:
 def _number(value: object) -> Decimal:
     if type(value) is not str or not _NUMBER.fullmatch(value):
         raise _MalformedError(f"{quoted(value)} is no number as text")
-    return Decimal(value)
+    try:
+        return _EXACT.create_decimal(value)
+    except Inexact:
+        return Decimal(value)  # to be refused as what it is
 
 
 def _bytes(value: object) -> bytes:

@@ -137,14 +137,15 @@ class Places:
         return [each for each in self.left(record) if (each[0], each[1].id) != (new[0], new[1].id)] + [new]
 
     def left(self, record: StreamRecord) -> list[tuple[str, Change]]:
-        """What takes an item from the place that it had before a MODIFY, in so far as the change may have moved it.
+        """What takes an item from the place that it had before a MODIFY.
 
         Of an item whose state after the change is set aside this is all that the layer is told: it has no place then.
         """
-        if record.name != "MODIFY" or record.old is None or self._by_keys(frozenset(record.keys)):
+        before = record.keys if self._by_keys(frozenset(record.keys)) else record.old
+        if record.name != "MODIFY" or before is None:
             return []
         try:
-            return [self._deleted(record.old, record.keys)]
+            return [self._deleted(before, record.keys)]
         except InvalidInputError:
             # What refuses that state now did so when it came: it never had a place.
             return []

@@ -50,7 +50,7 @@ class _Followed:
     Attributes:
         arn: Its name.
         since: From which moment on, in microseconds; None: from its beginning.
-        alive: When a follower last said that it is at work.
+        alive: When a follower last had taken all that was not fresh.
     """
 
     arn: str
@@ -93,7 +93,7 @@ class Positions:
 
         Raises:
             ConfigurationError: Another stream was followed before: changes between the two may be missing.
-            SourceError: Nobody followed it for longer than it keeps its records: some may be missing.
+            SourceError: Nobody has taken it for longer than it keeps its records: some may be missing.
             EventLogError: The log failed.
         """
         for _ in range(_TRIES):
@@ -108,8 +108,7 @@ class Positions:
             followed = _read(self._log, found, _Followed)
             self._check(followed, now)
             self._since = followed.since
-            if self._move(found.revision, _Followed(followed.arn, followed.since, max(now, followed.alive))):
-                return False
+            return False
         raise SourceError("other followers of the stream begin at the same time; try again", retryable=True)
 
     def _check(self, followed: _Followed, now: int) -> None:
@@ -124,16 +123,27 @@ class Positions:
         if now - followed.alive > HORIZON * MICROSECONDS:
             hours = (now - followed.alive) // (3600 * MICROSECONDS)
             raise SourceError(
-                f"nobody followed the stream of {self._stream.table!r} for {hours} hours, and it keeps its records for "
-                f"{HORIZON // 3600}: some may be missing. {way_out}"
+                f"for {hours} hours nobody has taken all of the stream of {self._stream.table!r}, and it keeps its "
+                f"records for {HORIZON // 3600}: some may be missing. {way_out}"
             )
 
     def alive(self) -> None:
-        """Say that the stream is followed."""
+        """Say that all was taken but what is fresh.
+
+        Raises:
+            ConfigurationError: As `open`.
+            SourceError: As `open`: a shard of which nothing was read yet may have lost its first records meanwhile, and
+                its beginning does not tell.
+        """
         found = self._log.checkpoint(_SCOPE, _FOLLOWED)
         if found is not None:
-            followed = _read(self._log, found, _Followed)
-            self._move(found.revision, _Followed(followed.arn, followed.since, max(self._clock(), followed.alive)))
+            followed, now = _read(self._log, found, _Followed), self._clock()
+            self._check(followed, now)
+            self._move(found.revision, _Followed(followed.arn, followed.since, max(now, followed.alive)))
+
+    def fresh(self, created: int | None) -> bool:
+        """Whether a record is far from being forgotten, and so what comes after it."""
+        return created is None or created > self._clock() - HORIZON * MICROSECONDS // 2
 
     def _move(self, revision: int, followed: _Followed) -> bool:
         value = orjson.dumps(followed)

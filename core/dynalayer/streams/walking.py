@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -70,6 +71,7 @@ class _Reading:
         iterator: Where to go on; None: it is to be asked for.
         empty: Empty answers in a row.
         renewed: Iterators in a row that gave nothing.
+        caught: Whether all but what is fresh was taken of it: not of one that is held up at its first record.
     """
 
     shard: str
@@ -77,6 +79,7 @@ class _Reading:
     iterator: str | None = None
     empty: int = 0
     renewed: int = 0
+    caught: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +132,14 @@ class Walker:
             begin_anew(self._intake.log)
         self._begin(start)
         progress(self._followed)
-        looked = time.monotonic()
+        looked, said = time.monotonic(), -math.inf
         while not self._stop.is_set():
             steps = self._round()
             if any(step.records for step in steps):
                 progress(self._followed)
+            if time.monotonic() - said > _LOOK and all(reading.caught for reading in self._readings.values()):
+                self._positions.alive()
+                said = time.monotonic()
             at_end = all(reading.empty >= _AT_END for reading in self._readings.values())
             if any(step.ended for step in steps) or time.monotonic() - looked > _LOOK or not self._readings:
                 live, looked = self._look(), time.monotonic()
@@ -196,9 +202,8 @@ class Walker:
         return live
 
     def _look(self) -> bool:
-        """Learn the shards anew, and say that the stream is followed."""
+        """Learn the shards anew."""
         live = self._describe()
-        self._positions.alive()
         told = {shard.name for shard in self._shards}
         self._read = {name: each for name, each in self._read.items() if name in told}
         self._adopt()
@@ -302,6 +307,8 @@ class Walker:
             early = self._early(records)
             delivered = self._intake.take(records[early:])
             durable, error = early + delivered.durable, delivered.error
+        if error is None and (records or reading.empty >= _AT_END):
+            reading.caught = not records or self._positions.fresh(records[-1].created)
         self._save(reading, records[:durable], closed=following is None and error is None)
         if reading.position.closed:
             return _Step(len(found), delivered, ended=True, error=error)
