@@ -164,9 +164,9 @@ class HookSpecs:
 
     @hookspec
     def layer_closed(self) -> None:
-        """Called by `close()` when nothing is at work any more that writes, before the log is closed: give back all.
+        """Called by `close()` when no sync, takeover or reset is at work any more, before the log closes: give back all.
 
-        No sync, takeover or reset begins afterwards. A read of another thread may still be at work, and fail.
+        None begins afterwards. A read or a vacuum of another thread may still be at work, and fail.
         """
 
 

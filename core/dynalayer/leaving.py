@@ -31,11 +31,12 @@ def working_for(left: Callable[[], bool]) -> Iterator[None]:
     Args:
         left: Whether that has happened; quick, since it is asked often.
     """
+    outer: Callable[[], bool] | None = getattr(_thread, "left", None)
     _thread.left = left
     try:
         yield
     finally:
-        del _thread.left
+        _thread.left = outer
 
 
 def has_left() -> bool:

@@ -438,8 +438,44 @@ async def test_what_a_scan_reads_from_is_closed(how: str) -> None:
             assert shelf.open == 0
             assert [batch async for batch in scan] == []
     assert shelf.open == 0
-    assert [batch async for batch in scan] == []
+    if how != "the layer's close":
+        assert [batch async for batch in scan] == []
     await scan.aclose()
+
+
+@anywhere
+async def test_a_scan_that_the_layers_close_cuts_off_is_no_whole_one() -> None:
+    layer = layer_over()
+    await layer.set([put(str(number)) for number in range(10)])
+    scan = await layer.scan()
+    assert (await anext(scan)).num_rows == 10
+    await layer.close()
+    for _ in range(2):
+        with pytest.raises(ClosedError):
+            await anext(scan)
+    await scan.aclose()
+
+
+@anywhere
+async def test_a_thread_that_cannot_be_had_is_told_and_the_layer_closes_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begin = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name.startswith("dynalayer-worker"):
+            monkeypatch.setattr(threading.Thread, "start", begin)
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    layer = layer_over(threads=2)
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(RuntimeError, match="new thread"):
+        await layer.get()
+    assert await layer.get() == []
+    with anyio.fail_after(PATIENCE):
+        await until(lambda: layer._workers._line.busy == 0)
+        await layer.close()
 
 
 def test_one_event_loop_after_another_may_use_it() -> None:

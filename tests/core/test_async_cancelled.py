@@ -148,6 +148,28 @@ async def test_close_waits_for_what_was_left_behind_and_closes_though_it_is_canc
         log.head("")
 
 
+async def test_what_a_plugin_does_at_the_close_is_done_though_that_is_cancelled(gate: Gate, natively: bool) -> None:
+    class SyncsAtTheEnd:
+        @hookimpl
+        def layer_closing(self) -> None:
+            gate()
+            folded.append(opened[0].sync().count)
+
+    folded: list[int] = []
+    layer = layer_over(plugins=[SyncsAtTheEnd()])
+    await layer.set([put("a"), put("b")])
+    opened = [layer._layer.get()]
+    async with anyio.create_task_group() as tasks:
+        call = Call(layer.close, natively=natively)
+        tasks.start_soon(call.run)
+        await gate.reached()
+        call.cancel()
+        await some_turns()
+        gate.open.set()
+        assert await call.end() == ["answer", "cancelled"]
+    assert folded == [2]
+
+
 async def test_what_waits_for_a_thread_when_close_is_called_is_done(gate: Gate, natively: bool) -> None:
     log = held_log(before_append=gate)
     layer = layer_over(log, threads=1)

@@ -202,12 +202,13 @@ class Steps(AsyncIterator[T], Generic[T]):
         self._stepping = threading.Lock()
         self._turn = anyio.Lock()
         self._step: Work[T | _NoMore] | None = None
+        self._cut: Exception | None = None
 
     async def __anext__(self) -> T:
         async with self._turn:
             if self._step is None:
                 if self._iterator is None:
-                    raise StopAsyncIteration
+                    raise self._end()
                 self._step = self._calls.start(Work(self._next))
             step = self._step
             try:
@@ -219,8 +220,11 @@ class Steps(AsyncIterator[T], Generic[T]):
             self._step = None
             answer = step.result()
         if isinstance(answer, _NoMore):
-            raise StopAsyncIteration
+            raise self._end()
         return answer
+
+    def _end(self) -> Exception:
+        return StopAsyncIteration() if self._cut is None else self._cut.with_traceback(None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -244,9 +248,15 @@ class Steps(AsyncIterator[T], Generic[T]):
         if step is not None:
             step.left = True
 
-    def close(self) -> None:
-        """Close it, in this thread."""
+    def close(self, cut: Exception | None = None) -> None:
+        """Close it, in this thread.
+
+        Args:
+            cut: What is raised from then on where it has not come to its end; left out, it counts as ended.
+        """
         with self._stepping:
+            if self._iterator is not None:
+                self._cut = cut
             self._let_go()
 
     def _next(self, step: Work[T | _NoMore]) -> T | _NoMore:

@@ -27,7 +27,7 @@ from dynalayer.explaining import Explanation
 from dynalayer.following import Consumer
 from dynalayer.forking import Lock
 from dynalayer.layer import Layer
-from dynalayer.leaving import LeftError, until_left
+from dynalayer.leaving import LeftError, until_left, working_for
 from dynalayer.quoting import quoted
 from dynalayer.resets import Progress
 from dynalayer.sourcing.sources import SourceOption
@@ -311,9 +311,10 @@ class AsyncLayer:
         try:
             for iterator in self._open_iterators():
                 iterator.end()  # it may have been opened since
-                iterator.close()
+                iterator.close(self._closed())
         finally:
             self._workers.end()
             layer = self._layer.made
             if layer is not None:
-                layer.close()
+                with working_for(lambda: False):  # what a plugin does at the end it does whoever waits for it
+                    layer.close()

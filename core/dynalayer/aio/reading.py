@@ -20,7 +20,8 @@ __all__ = ["AsyncFeed", "RecordBatches"]
 class RecordBatches(Steps["RecordBatch"]):
     """The batches of a scan, each read in a thread when it is asked for.
 
-    Leave it early by `async with`, or by `aclose`, and what it reads from is closed.
+    Leave it early by `async with`, or by `aclose`, and what it reads from is closed. Where the layer is closed before
+    its end, the next batch is a `ClosedError`: what was read is not all.
 
     Attributes:
         schema: Of all batches.
@@ -66,9 +67,10 @@ class AsyncFeed(Steps[Event]):
         self.stop()
         super().end()
 
-    def close(self) -> None:
+    def close(self, cut: Exception | None = None) -> None:  # noqa: ARG002 -- as `Feed`, it ends; its position says where
         """Close it, in this thread."""
         try:
             super().close()
         finally:
+            self._thread.close()
             self._thread.end()

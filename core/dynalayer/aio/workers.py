@@ -155,7 +155,12 @@ class Workers:
             if self._closed:
                 return False
             if line.busy < self._threads:
-                line.pool.submit(_serve, line)  # first: where no thread can be had nothing is taken
+                turn = _Turn(line)
+                try:
+                    line.pool.submit(turn.serve)  # first: where no thread can be had nothing is taken
+                except BaseException:
+                    turn.void = True  # the pool may have kept it, for a thread that it gets later
+                    raise
                 line.busy += 1
             line.waiting[work] = None
             return True
@@ -186,14 +191,30 @@ class Workers:
         self._line.pool.shutdown(wait=False)
 
 
-def _serve(line: _Line) -> None:
-    # By the line that it began with: in a child that a call forks the workers have another.
-    while True:
-        with line.changed:
-            if not line.waiting:
-                line.busy -= 1
-                line.changed.notify_all()
-                return
-            work, _ = line.waiting.popitem(last=False)
-        work.do()
-        del work  # while it waits for the next it holds nothing of the last
+class _Turn:
+    """What a thread of the pool is given to do: work off the line, as one of its busy threads.
+
+    Args:
+        line: By this one and no later: in a child that a call forks the workers have another.
+
+    Attributes:
+        void: Whether it was never counted as busy.
+    """
+
+    def __init__(self, line: _Line) -> None:
+        self._line = line
+        self.void = False
+
+    def serve(self) -> None:
+        line = self._line
+        while True:
+            with line.changed:
+                if self.void:
+                    return
+                if not line.waiting:
+                    line.busy -= 1
+                    line.changed.notify_all()
+                    return
+                work, _ = line.waiting.popitem(last=False)
+            work.do()
+            del work  # while it waits for the next it holds nothing of the last
