@@ -164,7 +164,7 @@ class HookSpecs:
 
     @hookspec
     def layer_closed(self) -> None:
-        """Called by `close()` once no sync, takeover or reset is at work, before the log closes: give back what is held.
+        """Called by `close()` once no sync, takeover or reset is at work, before the log closes: give back all.
 
         None begins afterwards. A read or a vacuum of another thread may still be at work, and fail.
         """
