@@ -11,7 +11,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 import zstandard
@@ -26,9 +26,10 @@ from dynalayer import (
     safe_name,
 )
 from dynalayer.columns import ITEM, Columns, SegmentColumns, segment_of
+from dynalayer.segments import SegmentKind
 from dynalayer.testing import AdapterConformance as Kit
 from dynalayer.testing.adapters.catalogue import VALUES
-from dynalayer.values import item_decoder, item_to_json
+from dynalayer.values import item_decoder
 from shelf import Board, Pillar, Press, Shelf
 
 __all__ = ["BROKEN", "Defect"]
@@ -92,12 +93,17 @@ class FloatsBecomeInts(Shelf):
         return {key: int(value) if type(value) is float and value == 1 else value for key, value in item.items()}
 
 
+def _depth(value: object) -> int:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, parts), default=0)
+
+
 class KeepsShallowItems(Shelf):
     """Its encoder goes 20 levels deep."""
 
     def encode(self, segment: Segment) -> bytes:
         for item in segment.items.values():
-            if orjson.dumps(item_to_json(item)).count(b"[{") > 10:
+            if _depth(item) > 20:
                 raise StorageError("nested too deep")
         return segment.to_bytes()
 
@@ -560,7 +566,7 @@ class TrustsItsRefs(Shelf):
             self.table,
             partition,
             origin,
-            "base" if kind == "base" else "delta",
+            next(each for each in get_args(SegmentKind) if each == kind),
             int(start),
             int(to),
             body.items,

@@ -164,9 +164,9 @@ class HookSpecs:
 
     @hookspec
     def layer_closed(self) -> None:
-        """Called by `close()` when no sync, takeover or reset is at work any more: give back all.
+        """Called by `close()` once no sync, takeover or reset is at work, before the log closes: give back all.
 
-        None begins afterwards, and the log is closed next. A read or a vacuum of another thread may yet be at work.
+        None begins afterwards. A read or a vacuum of another thread may still be at work, and fail.
         """
 
 

@@ -79,7 +79,10 @@ class Resetter:
                     "before a partition's first sync: give it a layer of its own, or leave it out"
                 )
             # So far there are but resets in it: everything that is in the log is later than the items.
-            return self._reset(partition, owner, items, above=head.version)
+            try:
+                return self._reset(partition, owner, items, above=head.version)
+            except HeldError as error:
+                raise ConflictError(error.message, retryable=True) from error
 
     def reset(self, partition: str, items: Callable[[], Mapping[str, Item]], *, above: int) -> ImportResult:
         """Put a partition's items, as its source has them, in place of its snapshot, and every later event on top.
@@ -109,9 +112,16 @@ class Resetter:
     def needs_sync(self, partition: str, above: int) -> bool:
         """Whether it must be synced first: where the place is mutable, who reads it meanwhile folds what is pending.
 
-        What is pending must then be later than the items, since those may hold what no event told.
+        What is pending must then be later than the items, since those may hold what no event told. What holds no event,
+        as the record of a reset that died before it was committed, may be pending: no sync folds it by itself.
         """
-        return not self._storage.capabilities.immutable and self._log.head(partition).version < above
+        if self._storage.capabilities.immutable:
+            return False
+        head = self._log.head(partition)
+        if head.version >= above:
+            return False
+        run = self._log.read(partition, head.version)
+        return any(record.count for record in run.records if record.version <= above)
 
     @contextmanager
     def _held(self, partition: str, otherwise: type[ConflictError]) -> Iterator[str]:

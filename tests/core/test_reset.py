@@ -657,6 +657,26 @@ def test_a_plain_pair_is_reset_and_readers_meanwhile_do_not_fold_older_events_ov
     assert contents(make(**pair)) == contents(layer)
 
 
+def test_a_plain_pair_whose_reset_died_before_it_was_committed_is_reset_by_the_next(
+    make: Make, log: MemoryEventLog
+) -> None:
+    place = Place()
+    pair: dict[str, Any] = {"getter": place.getter, "setter": place.setter}
+    between = Between(log)
+    layer = make(events=between, **pair)
+    layer.set(OLD)
+    layer.sync()
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    between.then("after append", die)
+    with pytest.raises(KeyboardInterrupt):
+        layer.reset(SOURCE)
+    assert layer.reset(SOURCE) == ResetResult(4, locked=False, partitions=("eu", "lost", "new", "us"))
+    assert contents(layer) == NEW
+
+
 # The spool
 
 

@@ -416,6 +416,28 @@ def test_a_first_record_that_held_up_its_shard_until_the_stream_forgot_it_is_tol
     assert layer_on(log).history("p") == []
 
 
+def test_shards_that_split_faster_than_each_is_seen_to_be_empty_are_no_sign_that_nothing_was_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(walks, "_AT_END", 10**6)
+    monkeypatch.setattr(walks, "_LOOK", 0.0)
+    log, clock, fake, stop = MemoryEventLog("users"), Clock(), Fake(), threading.Event()
+    rounds: list[int] = []
+
+    def go_on(_: Followed) -> None:
+        rounds.append(clock.now)
+        if len(rounds) == 30:
+            stop.set()
+        fake.created = datetime.fromtimestamp(clock.now / 1e6, UTC)
+        fake.put({"pk": "p", "sk": "1"})
+        fake.split_one()
+        clock.now += HOUR
+
+    took(fake, layer_on(log, clock), once=False, stop=stop, progress=go_on)
+    assert len(rounds) == 30
+    took(fake, layer_on(log, clock), once=False, stop=stop)
+
+
 def test_a_follower_that_slept_for_longer_than_the_stream_keeps_its_records_is_told() -> None:
     log, clock, fake = MemoryEventLog("users"), Clock(), Fake()
 
@@ -580,6 +602,28 @@ def test_arguments_that_are_wrong_are_told_before_anything_is_asked(options: Any
         took(fake, layer_on(MemoryEventLog("users")), **options)
     assert "secret" not in str(raised.value)
     assert fake.calls == []
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({}, ("eu-west-1", None)),
+        ({"region": "us-east-1"}, ("us-east-1", None)),
+        ({"endpoint_url": "http://127.0.0.1:1"}, (None, "http://127.0.0.1:1")),
+    ],
+)
+def test_a_stream_is_looked_for_in_the_region_that_its_name_tells(
+    monkeypatch: pytest.MonkeyPatch, options: Any, asked: Any
+) -> None:
+    fake, clients = Fake(), list[Any]()
+
+    def made(*place: Any) -> Fake:
+        clients.append(place)
+        return fake
+
+    monkeypatch.setattr(walks, "made_client", made)
+    took(fake, layer_on(MemoryEventLog("users")), client=None, stream_arn=fake.arn, **options)
+    assert clients == [asked]
 
 
 def test_a_table_without_a_stream_and_a_stream_that_is_none_are_told() -> None:

@@ -71,7 +71,7 @@ def follow(
         layer: The layer.
         stream_arn: The stream; left out, the newest of the layer's table.
         client: A low-level boto3 client of `dynamodbstreams`; left out, one is made.
-        region: For a client that is made; left out, boto3's own chain tells it.
+        region: For a client that is made; left out, the stream's ARN tells it, or boto3's own chain.
         endpoint_url: Likewise.
         start: Where it begins if nobody has followed the stream before: `"latest"`, with what changes from the first
             call of `progress` on, or `"trim-horizon"`, with all that the stream has: 24 hours.
@@ -107,6 +107,8 @@ def follow(
     walking = need(
         "dynalayer.streams.walking", "following a stream", packages=("boto3", "botocore"), install="dynalayer[dynamodb]"
     )
+    if stream is not None and region is None and endpoint_url is None:  # elsewhere an ARN may name no region of AWS's
+        region = stream.arn.split(":")[3]
     stop = threading.Event() if stop is None else stop
     walker = walking.opened(intake, client, region, endpoint_url, stream, stop)
     followed: Followed = walker.follow(start, anew=anew, once=once, poll=poll, progress=progress or (lambda _: None))

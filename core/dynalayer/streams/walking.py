@@ -110,6 +110,7 @@ class Walker:
         self._positions = Positions(intake.log, stream, intake.clock)
         self._shards: list[Shard] = []
         self._read: dict[str, Position] = {}  # of shards that were read to their end
+        self._caught: set[str] = set()  # of these, the ones of which nothing old was left then, and so of what follows
         self._readings: dict[str, _Reading] = {}
         self._followed = Followed(stream.arn, first=False)
 
@@ -206,6 +207,7 @@ class Walker:
         live = self._describe()
         told = {shard.name for shard in self._shards}
         self._read = {name: each for name, each in self._read.items() if name in told}
+        self._caught &= told
         self._adopt()
         return live
 
@@ -218,7 +220,7 @@ class Walker:
                 if position.closed:  # by another follower
                     self._read[shard.name] = position
                 else:
-                    self._readings[shard.name] = _Reading(shard.name, position)
+                    self._readings[shard.name] = _Reading(shard.name, position, caught=shard.parent in self._caught)
 
     # Reading
 
@@ -234,6 +236,7 @@ class Walker:
         for reading, step in zip(readings, steps, strict=True):
             if step.ended:
                 self._read[reading.shard] = reading.position
+                self._caught |= {reading.shard} if reading.caught else set()
                 del self._readings[reading.shard]
             told = step.delivered or Delivered(0, 0, 0, 0, None)
             done = replace(

@@ -101,14 +101,15 @@ def came_back(adapter: Adapter, ref: str, expected: Segment, promise: str) -> No
         raise AssertionError(f"{promise}; of {ref!r}: {differs}")
 
 
-def comes_back(adapter: Adapter, stored: Segment, promise: str) -> None:
-    """Set a segment, and check that it is got exactly."""
+def comes_back(adapter: Adapter, stored: Segment, promise: str) -> str:
+    """Set a segment, and check that it is got exactly; its ref."""
     __tracebackhide__ = True
     try:
         ref = adapter.layer_setter(partition=stored.partition, segment=stored)
     except StorageError as error:
         raise AssertionError(f"{promise}; the setter raised {type(error).__name__}: {error}") from error
     came_back(adapter, ref, stored, promise)
+    return ref
 
 
 def refused(kinds: tuple[type[Exception], ...], call: Callable[[], object], promise: str) -> Exception:
