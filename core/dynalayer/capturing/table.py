@@ -66,7 +66,7 @@ class CapturedTable:
         if not reader.tells_ids:
             raise ConfigurationError(
                 "the layer was given no get_item_unique_identifier: nothing tells the identifier of an item that is "
-                "written to the table"
+                "written to the table; say which attribute does, where the layer is made or in dynalayer.toml"
             )
         source.check(name, reader.identifying)
         _check_together(besides, source)

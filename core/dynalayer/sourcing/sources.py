@@ -133,7 +133,7 @@ def open_source(given: SourceOption, reader: EventReader, table: str, counter: U
     if not reader.tells_ids:
         raise ConfigurationError(
             "the layer was given no get_item_unique_identifier: of an item that comes without an event nothing tells "
-            "its identifier"
+            "its identifier; say which attribute does, in dynalayer.toml or where the layer is made"
         )
     if is_table(given):
         return _TableSource(need_source_tables().SourceTable(given, counter), reader, table)

@@ -29,7 +29,7 @@ class Places:
         if not reader.tells_ids:
             raise ConfigurationError(
                 "the layer was given no get_item_unique_identifier: of an item in a stream nothing else tells its "
-                "identifier"
+                "identifier; say which attribute does, in dynalayer.toml or where the layer is made"
             )
         self._table = table
         self._reader = reader
