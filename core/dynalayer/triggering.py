@@ -105,9 +105,11 @@ class Trigger:
 
         try:
             taken = self._hook.layer_runner(job=job)
-        except Exception as error:  # noqa: BLE001 -- see the class
-            with self._lock:
+        except BaseException as error:
+            with self._lock:  # else no later job would be started, though nobody may have this one
                 self._waiting.discard(partition)
+            if not isinstance(error, Exception):  # KeyboardInterrupt, in a session that goes on after it
+                raise
             self._fail("layer_runner", error)
             return
         if not taken:

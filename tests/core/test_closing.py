@@ -117,6 +117,23 @@ def test_a_job_that_a_runner_hands_out_after_the_close_does_nothing() -> None:
     assert (finite.told, failed) == (["closing", "closed"], [])
 
 
+def test_a_runner_that_is_interrupted_is_given_the_next_job_all_the_same() -> None:
+    jobs: list[Job] = []
+
+    def runner(job: Job) -> None:
+        jobs.append(job)
+        if len(jobs) == 1:
+            raise KeyboardInterrupt
+
+    with layer_of(Finite(held=False), sync_strategy=lambda meta: True, background_runner=runner) as layer:
+        with pytest.raises(KeyboardInterrupt):
+            layer.set([put("a")])
+        layer.set([put("b")])
+        assert len(jobs) == 2
+        jobs[1]()
+        assert layer.meta().unsynced_total == 0
+
+
 def test_what_is_tried_again_ends_its_wait_at_the_close(finite: Finite) -> None:
     class Away(Finite):
         @hookimpl
