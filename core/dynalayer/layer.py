@@ -621,7 +621,11 @@ class Layer(Scans):
                 self._trigger.close()
                 self._observers.closing()
                 self._closed = True
-                self._runs.end()
+                try:
+                    self._runs.end()
+                except BaseException:
+                    self._closed = False  # interrupted, and to be closed again: what is at work has all it needs
+                    raise
                 self._observers.closed()
                 self._log.close()
 

@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 
-from dynalayer import Job, Layer, MemoryEventLog, Segment, StorageError, SyncResult, WrappedAdapter, hookimpl
+from dynalayer import (
+    ClosedError,
+    Job,
+    Layer,
+    MemoryEventLog,
+    Segment,
+    StorageError,
+    SyncResult,
+    WrappedAdapter,
+    hookimpl,
+)
+from dynalayer.running import Running
 from dynalayer_cache import Cache
 from dynalayer_encryption import Encryption
 from fakes import put
@@ -132,6 +143,29 @@ def test_a_runner_that_is_interrupted_is_given_the_next_job_all_the_same() -> No
         assert len(jobs) == 2
         jobs[1]()
         assert layer.meta().unsynced_total == 0
+
+
+def test_a_close_that_is_interrupted_while_it_waits_can_be_made_again(
+    finite: Finite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    layer = layer_of(finite)
+    layer.set([put("a")])
+    thread = in_thread(layer.sync)
+    assert finite.arrived.wait(PATIENCE)
+    with monkeypatch.context() as patch:
+        patch.setattr(Running, "end", interrupted)  # as Ctrl-C in its wait
+        with pytest.raises(KeyboardInterrupt):
+            layer.close()
+    assert "closed" not in finite.told
+    finite.open.set()
+    layer.close()
+    thread.join()
+    assert finite.told[-2:] == ["stored", "closed"]
+    with pytest.raises(ClosedError):
+        layer.get()
 
 
 def test_what_is_tried_again_ends_its_wait_at_the_close(finite: Finite) -> None:
