@@ -91,7 +91,7 @@ class DeadLetters:
         """Add lines that `DeadLetter.line` made; likewise."""
         try:
             was_there = self.path.exists()
-            with self.path.open("ab") as file:
+            with open(self.path, "ab", opener=_for_its_owner) as file:
                 file.write(b"\n" if _is_cut(self.path) else b"")
                 file.writelines(lines)  # one after the other: there may be more than memory holds
                 file.flush()
@@ -102,6 +102,10 @@ class DeadLetters:
             raise SpoolError(
                 f"dead letters could not be written: {error}; nothing that they hold was left out"
             ) from error
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)  # it holds items
 
 
 def _unicode(text: str) -> str:

@@ -67,13 +67,16 @@ class HistoryKeeper:
         storage: The layer's storage.
         clock: Tells when segments retire.
         forever: Whether history is kept for ever.
+
+    Attributes:
+        forever: Likewise.
     """
 
     def __init__(self, log: EventLog, storage: Storage, clock: Clock, *, forever: bool) -> None:
         self._log = log
         self._storage = storage
         self._clock = clock
-        self._forever = forever
+        self.forever = forever
         self._policy = POLICY
 
     def retired(
@@ -89,7 +92,7 @@ class HistoryKeeper:
             now: A moment that it is at least.
         """
         old = retire(replaced, max(now, self._clock()), retention)
-        if not self._forever or not replaced or replaced[0].kind != "base":
+        if not self.forever or not replaced or replaced[0].kind != "base":
             return old
         wanted = _wanted(replaced, self._log.old_segments(partition), head, self._policy.apart)
         return tuple(replace(each, keep_until=FOREVER) if each.segment in wanted else each for each in old)
@@ -109,7 +112,7 @@ class HistoryKeeper:
         Raises:
             StorageError: The adapter failed.
         """
-        if not self._forever:
+        if not self.forever:
             return ()
         segment = history_segment(self._log, partition, head.version, records, cursor, committed=(committed,))
         return (self._put(segment, cursor, records[-1].at, self._clock()),)
@@ -125,7 +128,7 @@ class HistoryKeeper:
             StorageError: The adapter failed; what is kept is as it was.
             EventLogError: The log failed; likewise.
         """
-        if not self._forever or (head.synced_times - 1) % self._policy.every:
+        if not self.forever or (head.synced_times - 1) % self._policy.every:
             return
         listed = self._log.old_segments(partition)
         moved = self._fill(partition, head, listed)

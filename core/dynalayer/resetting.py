@@ -9,9 +9,9 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from dynalayer.clock import MICROSECONDS, Clock, to_iso
 from dynalayer.errors import ConflictError, InvalidInputError
@@ -28,11 +28,29 @@ from dynalayer.values import Item
 
 __all__ = ["HeldError", "Resetter"]
 
+_PAGE_BYTES = 8 * 1024 * 1024  # packed: what is read of the log at once
 _TRIES = 32  # each loses only to a head that another moved
 
 
 class HeldError(ConflictError):
     """A sync, or another reset, is at work on the partition, and holds its lease."""
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """What a reset puts in place of a snapshot, and what it folds with it.
+
+    Attributes:
+        items: The items, with what is later folded in.
+        folded: Records above the head, their payloads only where history is kept of them.
+        reached: The version through which records were there.
+        head: As it was after them.
+    """
+
+    items: dict[str, Item]
+    folded: list[Record]
+    reached: int
+    head: Head
 
 
 class Resetter:
@@ -148,17 +166,15 @@ class Resetter:
             if version <= head.version:  # a reset is committed at its own version, or not at all
                 version = self._append(partition)
             # What is pending up to the noted version is folded by this move too, though the items hold it already.
-            start = min(above, head.version)
-            run = self._log.read(partition, start)
-            records = contiguous([record for record in run.records if record.version <= version], start)
-            missing = start + len(records) + 1 if start + len(records) < version else None
-            if missing is not None and above < missing <= run.head.version:
+            found = self._gathered(partition, items, head, min(above, head.version), above, version)
+            missing = found.reached + 1 if found.reached < version else None
+            if missing is not None and above < missing <= found.head.version:
                 raise ConflictError(
                     f"it took so long that event records from {missing} on were folded, and have expired, since it "
                     "began; do it again",
                     retryable=True,
                 )
-            moved = self._commit(partition, owner, head, items, records, above) if missing is None else None
+            moved = self._commit(partition, owner, head, found) if missing is None else None
             if moved is not None:
                 return ImportResult(len(items), moved.events_total - head.events_total, version, moved.cursor)
             time.sleep(random.uniform(0, 0.01))  # noqa: S311 -- jitter, no secret
@@ -174,15 +190,28 @@ class Resetter:
         (appended,) = self._log.append([draft])
         return appended.version
 
-    def _commit(
-        self, partition: str, owner: str, head: Head, items: Mapping[str, Item], records: Sequence[Record], above: int
-    ) -> Head | None:
+    def _gathered(
+        self, partition: str, items: Mapping[str, Item], head: Head, start: int, above: int, version: int
+    ) -> _Gathered:
+        """Read the records after one up to a version, page by page, and fold those above the noted one."""
+        found = _Gathered(dict(items), [], start, head)
+        while found.reached < version:
+            run = self._log.read(partition, found.reached, max_bytes=_PAGE_BYTES)
+            records = contiguous([record for record in run.records if record.version <= version], found.reached)
+            for record in records:
+                if record.version > above:
+                    apply_changes(found.items, changes_of(self._log, partition, record))
+                if record.version > head.version:  # what another sync has folded meanwhile is counted already
+                    found.folded.append(record if self._keeper.forever else replace(record, payload=b""))
+            found.reached += len(records)
+            found.head = run.head
+            if run.complete or not records:
+                break
+        return found
+
+    def _commit(self, partition: str, owner: str, head: Head, found: _Gathered) -> Head | None:
         """Write the base and move the head to it; None if another moved the head first."""
-        last = records[-1]
-        base = dict(items)
-        for record in records:
-            if record.version > above:
-                apply_changes(base, changes_of(self._log, partition, record))
+        base, folded, last = found.items, found.folded, found.folded[-1]
         segment = Segment(self._log.table, partition, self._log.origin, "base", 0, last.version, base)
         immutable = self._storage.capabilities.immutable
         if not immutable and not base and head.segments:
@@ -196,8 +225,6 @@ class Resetter:
         named = self._storage.put(segment, cursor=cursor, at=last.at)
         if self._storage.capabilities.publishing:
             self._storage.publish(segment, base)
-        # What another sync has folded meanwhile is counted already.
-        folded = [record for record in records if record.version > head.version]
         moved = replace(head_after(head, folded, (named,), cursor), reset=last.version)
         replaced = head.segments if immutable else ()
         retired = self._keeper.retired(partition, head, replaced, moved.retention, moment)

@@ -30,6 +30,7 @@ from dynalayer import (
     SyncResult,
     hookimpl,
 )
+from dynalayer.eventlog.base import Run
 from dynalayer.eventlog.checkpoints import CheckpointMove
 from dynalayer.sourcing import sources
 from dynalayer_local import LocalAdapter
@@ -265,6 +266,39 @@ def test_what_observers_are_told_and_usage_counts(make: Make) -> None:
 
 
 # Others at work
+
+
+@pytest.mark.parametrize("history", ["ttl", "forever"])
+def test_events_that_come_during_the_scan_are_read_page_by_page(
+    make: Make, log: MemoryEventLog, monkeypatch: pytest.MonkeyPatch, history: str
+) -> None:
+    monkeypatch.setattr("dynalayer.resetting._PAGE_BYTES", 1)
+    real, pages = MemoryEventLog.read, []
+
+    def read(self: MemoryEventLog, partition: str, after: int, *, max_bytes: int | None = None) -> Run:
+        run = real(self, partition, after, max_bytes=max_bytes)
+        if max_bytes == 1 and partition == "eu":
+            pages.append(len(run.records))
+        return run
+
+    monkeypatch.setattr(MemoryEventLog, "read", read)
+    layer, other = make(history=history), make(history=history)
+    layer.set(OLD)
+
+    def source() -> Iterator[Item]:
+        yield from SOURCE
+        for number in range(6):
+            layer.set([put("eu", f"m{number}", n=number)])
+            if number == 2:
+                other.sync()  # what is folded meanwhile is later than the scan all the same
+
+    assert not layer.reset(source).locked
+    assert pages == [1] * 7, "the six events and the reset"
+    later = [item("eu", f"m{number}", n=number) for number in range(6)]
+    assert exactly(layer.get("eu")) == exactly([*SOURCE[:2], *later])
+    assert [event.id for event in layer.history("eu")] == ["a", "gone", *(f"m{number}" for number in range(6))]
+    assert layer.verify().findings == ()
+    assert layer.meta().unsynced_total == 0
 
 
 def test_a_second_reset_meanwhile_touches_nothing(layer: Layer, make: Make, log: MemoryEventLog) -> None:

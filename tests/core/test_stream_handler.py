@@ -105,6 +105,7 @@ def test_what_is_set_aside_in_a_file_is_there_when_the_handler_returns(fake: Fak
     (line,) = (tmp_path / "dead.jsonl").read_text().splitlines()
     assert json.loads(line)["item"] == {"pk": "eu", "sk": "4", "bad": True}
     assert json.loads(line)["sequence_number"] == number(fake, 3)
+    assert (tmp_path / "dead.jsonl").stat().st_mode & 0o077 == 0  # it holds items
 
 
 def test_what_quotes_no_unicode_text_is_set_aside_in_a_file_too(tmp_path: Path) -> None:

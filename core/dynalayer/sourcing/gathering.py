@@ -11,11 +11,15 @@ from dynalayer.dead_letters import DeadLetter
 from dynalayer.errors import ConfigurationError, InvalidEventError, InvalidInputError
 from dynalayer.eventlog.base import EventLog
 from dynalayer.events import EventReader, Placed
+from dynalayer.side_by_side import side_by_side
 from dynalayer.sourcing.sources import Page, Source
 from dynalayer.sourcing.spools import Spool
 from dynalayer.values import item_from_json
 
 __all__ = ["gather", "tails_of"]
+
+
+_AT_ONCE = 64  # partitions whose tails are noted between two looks at the lease
 
 
 def tails_of(log: EventLog, reader: EventReader, partition: str | None) -> Iterator[tuple[str, int]]:
@@ -38,7 +42,14 @@ def tails_of(log: EventLog, reader: EventReader, partition: str | None) -> Itera
             f"{min(names - {''})!r:.100}: nothing tells which items of a source belong there. Take one partition "
             "after the other, each with its own items, or give the layer get_item_partition"
         )
-    return ((name, log.partition_state(name).version) for name in sorted(names))
+    return _noted(log, sorted(names))
+
+
+def _noted(log: EventLog, names: Sequence[str]) -> Iterator[tuple[str, int]]:
+    width = _AT_ONCE if log.group_limit else 1  # side by side where each look is a round trip
+    for start in range(0, len(names), width):
+        part = names[start : start + width]
+        yield from zip(part, side_by_side(lambda name: log.partition_state(name).version, part), strict=True)
 
 
 def gather(
