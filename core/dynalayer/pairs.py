@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from dynalayer.asynchronous import not_coroutine
 from dynalayer.errors import InvalidInputError, SegmentCorruptError, StorageError
 from dynalayer.events import EventReader
 from dynalayer.hookspecs import Capabilities, hookimpl
@@ -44,7 +45,7 @@ class PlainPair:
     def layer_setter(self, partition: str, segment: Segment) -> str:
         """Hand all items, sorted by identifier, to the setter."""
         items = [copy_item(segment.items[identifier]) for identifier in sorted(segment.items)]
-        self._setter(partition, items)
+        not_coroutine(self._setter(partition, items), "the setter")
         return str(segment.to_version)
 
     @hookimpl
@@ -55,7 +56,8 @@ class PlainPair:
             SegmentCorruptError: The answer is not a list of items of the value domain, or has an identifier twice.
         """
         try:
-            items = self._reader.items_of(partition, self._getter(partition) or ())
+            given = not_coroutine(self._getter(partition), "the getter")
+            items = self._reader.items_of(partition, given or ())
         except InvalidInputError as error:
             raise SegmentCorruptError(f"the getter gave what is no item of this partition: {error.message}") from error
         return Segment(self._table, partition, "", "base", 0, int(ref), items)

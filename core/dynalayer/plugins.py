@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pluggy
 
+from dynalayer.asynchronous import not_coroutine
 from dynalayer.errors import ConfigurationError, LayerError, PluginError, PluginLoadError, PluginNotFoundError
 from dynalayer.hookspecs import PROJECT, HookSpecs, hookimpl
 from dynalayer.settings import Spec
@@ -276,7 +277,7 @@ class FunctionStrategy:
     @hookimpl
     def layer_strategy(self, meta: object, partition_meta: object) -> object:
         """See `HookSpecs.layer_strategy`."""
-        return self._function(*(meta, partition_meta)[: self._arguments])
+        return not_coroutine(self._function(*(meta, partition_meta)[: self._arguments]), "the sync strategy")
 
 
 class FunctionRunner:
@@ -288,7 +289,7 @@ class FunctionRunner:
     @hookimpl
     def layer_runner(self, job: Callable[[], None]) -> bool:
         """See `HookSpecs.layer_runner`."""
-        self._function(job)
+        not_coroutine(self._function(job), "the background runner")
         return True
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import orjson
 
+from dynalayer.asynchronous import not_coroutine
 from dynalayer.clock import MICROSECONDS, Clock, to_iso
 from dynalayer.counting import UsageCounter
 from dynalayer.dead_letters import DeadLetters
@@ -175,7 +176,7 @@ class Resets:
         def told(read: int) -> None:
             go_on()
             work.keep()
-            work.told(ResetProgress("scan", read, 0, expected))
+            not_coroutine(work.told(ResetProgress("scan", read, 0, expected)), "progress")
 
         gather(source, spool, self._reader, partition, set_aside=set_aside, told=told)
 
@@ -308,7 +309,7 @@ class _Reset:
             self._committed(partition, taken)
             self._items += taken.count
         self._partitions += 1
-        self.told(ResetProgress("commit", self._items, self._partitions, self._of))
+        not_coroutine(self.told(ResetProgress("commit", self._items, self._partitions, self._of)), "progress")
         return True
 
     def _taken(self, waiting: Waiting) -> ImportResult | None:

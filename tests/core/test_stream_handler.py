@@ -131,6 +131,17 @@ def test_a_dead_letter_that_cannot_be_set_aside_is_a_failure_at_its_record(
     assert "the function for dead letters raised OSError: no space" in caplog.text
 
 
+def test_an_asynchronous_function_for_dead_letters_sets_nothing_aside_and_says_so(
+    fake: Fake, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def set_aside(letter: DeadLetter) -> None:
+        raise AssertionError(letter.reason)
+
+    layer = layer_on(MemoryEventLog("users"))
+    assert handler(layer, dead_letters=set_aside)(delivered(fake), None) == failed_at(fake, 3)
+    assert "the function for dead letters is an async function" in caplog.text
+
+
 def test_an_item_whose_new_state_is_set_aside_has_left_the_layer_as_a_reset_would_have_it() -> None:
     fake, layer = Fake(), layer_on(MemoryEventLog("users"))
     fake.put({"pk": "eu", "sk": "1"})

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+from dynalayer.asynchronous import not_coroutine
 from dynalayer.clock import INITIAL, to_datetime
 from dynalayer.counting import operation as counted
 from dynalayer.errors import LayerError, PositionExpiredError
@@ -199,7 +200,7 @@ class HandingOut:
 
     def _tell_reset(self, partition: str, version: int, head: Head) -> None:
         if self._on_reset is not None:
-            self._on_reset(partition, version)
+            not_coroutine(self._on_reset(partition, version), "on_reset")
         elif not self._warned:
             self._warned = True
             _logger.warning(

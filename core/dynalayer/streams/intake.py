@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 
+from dynalayer.asynchronous import not_coroutine
 from dynalayer.clock import Clock
 from dynalayer.dead_letters import DeadLetter, DeadLetters
 from dynalayer.errors import ConfigurationError, InvalidInputError, LayerError, SpoolError
@@ -207,7 +208,7 @@ class _Sink:
             SpoolError: It could not be.
         """
         try:
-            self._add(letter)
+            not_coroutine(self._add(letter), "the function for dead letters")
         except LayerError:
             raise
         except Exception as error:
