@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import anyio
 import pytest
 
 from dynalayer import AsyncLayer, Event
+from dynalayer.aio.workers import Work
 from fakes import put
 
 from .async_calls import Gate, held_log, layer_over, some_turns, until
@@ -58,6 +60,40 @@ def test_a_task_of_one_set_that_is_cancelled_has_the_events(gate: Gate) -> None:
         assert [event.id for event in await task] == ["a"]
 
     with_set_held_up(gate, during)
+
+
+def test_a_cancellation_outlives_sets_that_follow_each_other_at_once(gate: Gate) -> None:
+    seen: list[str] = []
+
+    async def run() -> None:
+        async with layer_over(held_log(before_append=gate)) as layer:
+            start = layer._calls.start
+
+            def started(work: Work[Any]) -> Work[Any]:
+                start(work)
+                while work._state == "waiting":  # its thread is quicker than this loop's next turn
+                    time.sleep(0.001)
+                return work
+
+            async def work() -> None:
+                for name in "abc":
+                    await layer.set([put(name)])
+                    seen.append(name)
+                await asyncio.sleep(0)
+                seen.append("went on")
+
+            task = asyncio.create_task(work())
+            await gate.reached()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(layer._calls, "start", started)
+                task.cancel()
+                await some_turns()
+                gate.open.set()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            assert [event.id for event in await layer.history()] == seen
+
+    asyncio.run(run())
 
 
 def test_a_set_that_wait_for_gave_up_has_the_events(gate: Gate) -> None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 import anyio
 from anyio.lowlevel import current_token
@@ -150,10 +151,14 @@ def _task() -> asyncio.Task[Any] | None:
         return None
 
 
+# Tasks that are about to be cancelled again, and how often each was asked to end before that.
+_held_up: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
+
+
 def _asked() -> int:
-    """How often this task was asked to end, and is yet to."""
+    """How often this task was asked to end, and was told so; what is held up is still to come."""
     task = _task()
-    return 0 if task is None else task.cancelling()
+    return 0 if task is None else _held_up.get(task, task.cancelling())
 
 
 def _cancel_again(broken: BaseException, asked: int) -> None:
@@ -170,11 +175,13 @@ def _cancel_again(broken: BaseException, asked: int) -> None:
         return
 
     def cancel() -> None:
+        _held_up.pop(task, None)
         # Whoever asked may have taken it back meanwhile, as `asyncio.timeout` does at its end.
         if not task.done() and task.cancelling() > asked:
             task.uncancel()
             task.cancel(*broken.args[:1])
 
+    _held_up[task] = asked
     asyncio.get_running_loop().call_soon(cancel)
 
 
