@@ -62,7 +62,8 @@ def test_a_task_of_one_set_that_is_cancelled_has_the_events(gate: Gate) -> None:
     with_set_held_up(gate, during)
 
 
-def test_a_cancellation_outlives_sets_that_follow_each_other_at_once(gate: Gate) -> None:
+@pytest.mark.parametrize("scoped", [False, True])
+def test_a_cancellation_outlives_sets_that_follow_each_other_at_once(gate: Gate, *, scoped: bool) -> None:
     seen: list[str] = []
 
     async def run() -> None:
@@ -76,18 +77,23 @@ def test_a_cancellation_outlives_sets_that_follow_each_other_at_once(gate: Gate)
                 return work
 
             async def work() -> None:
-                for name in "abc":
-                    await layer.set([put(name)])
-                    seen.append(name)
+                with scope:
+                    for name in "abc":
+                        await layer.set([put(name)])
+                        seen.append(name)
+                await asyncio.sleep(0)
                 await asyncio.sleep(0)
                 seen.append("went on")
 
+            scope = anyio.CancelScope()
             task = asyncio.create_task(work())
             await gate.reached()
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(layer._calls, "start", started)
                 task.cancel()
                 await some_turns()
+                if scoped:
+                    scope.cancel()
                 gate.open.set()
                 with pytest.raises(asyncio.CancelledError):
                     await task

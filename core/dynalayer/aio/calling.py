@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import anyio
 from anyio.lowlevel import current_token
@@ -96,7 +96,8 @@ class Calls:
                 raise
             # A cancelled scope goes on asking by itself; what is of no scope is asked for once.
             of_no_scope = anyio.current_effective_deadline() > -math.inf
-            again = await _ended(work)
+            again = _task() in _sent_again
+            again = await _ended(work) or again
             ended_early = isinstance(work.error, LeftError)
             if again or (of_no_scope and not ended_early):
                 _cancel_again(broken, asked)
@@ -153,12 +154,17 @@ def _task() -> asyncio.Task[Any] | None:
 
 # Tasks that are about to be cancelled again, and how often each was asked to end before that.
 _held_up: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
+# Those that were, since their last call began: a call that is under way then holds the same up again.
+_sent_again: WeakSet[asyncio.Task[Any]] = WeakSet()
 
 
 def _asked() -> int:
     """How often this task was asked to end, and was told so; what is held up is still to come."""
     task = _task()
-    return 0 if task is None else _held_up.get(task, task.cancelling())
+    if task is None:
+        return 0
+    _sent_again.discard(task)
+    return _held_up.get(task, task.cancelling())
 
 
 def _cancel_again(broken: BaseException, asked: int) -> None:
@@ -178,6 +184,7 @@ def _cancel_again(broken: BaseException, asked: int) -> None:
         _held_up.pop(task, None)
         # Whoever asked may have taken it back meanwhile, as `asyncio.timeout` does at its end.
         if not task.done() and task.cancelling() > asked:
+            _sent_again.add(task)
             task.uncancel()
             task.cancel(*broken.args[:1])
 
