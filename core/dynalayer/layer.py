@@ -418,7 +418,7 @@ class Layer(Scans):
             partition: Only this one; left out, all. A version is one partition's.
 
         Raises:
-            InvalidInputError: There is no such consumer, or `to` is no place.
+            InvalidInputError: There is no such consumer, no event of the partition, or `to` is no place.
             HistoryError: There is no such version or cursor, or what follows the version has expired.
             ConsumerTakenError: Another began to follow meanwhile; stop it, and do it again.
             EventLogError: The log failed.

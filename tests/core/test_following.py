@@ -804,6 +804,8 @@ def test_a_consumer_that_is_not_there_is_neither_moved_nor_forgotten(layer: Laye
     rest(layer)
     with pytest.raises(InvalidInputError, match="partition=… names it"):
         layer.move_consumer("index", 1)
+    with pytest.raises(InvalidInputError, match="no event of partition 'ue'"):
+        layer.move_consumer("index", "beginning", partition="ue")
     with pytest.raises(InvalidInputError, match="to=True"):
         layer.move_consumer("index", to=True)
 

@@ -127,7 +127,9 @@ class Followers:
             find = partial(position_since, self._pages, start=start, clock=self._clock)
         partitions = sorted(self._log.survey()) if partition is None else [check_partition(partition)]
         if partition is not None:  # what is refused is refused before the consumer is taken from who follows
-            find(partitions[0])
+            if not self._log.partition_state(partition).version:
+                raise InvalidInputError(f"there is no event of partition {quoted(partition)}; is its name right?")
+            find(partition)
         ownership = Ownership(self._log, name)
         ownership.take()
         positions = Positions(self._log, ownership)
