@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from dynalayer import EventLog, HistoryError, InvalidInputError, Layer, MemoryEventLog, Segment, hookimpl
 from dynalayer.clock import to_datetime
-from dynalayer.eventlog.base import Draft, RecordKind
+from dynalayer.eventlog.base import Draft, RecordKind, Unmarked
 from dynalayer.events import pack
+from dynalayer.testing.faults import Crash, Crashed, CrashPoints
+from dynalayer.testing.wrapped_log import WrappedLog
 from dynalayer_local import LocalAdapter
 from fakes import DAY, Between, Ticking, delete, put
 
@@ -350,3 +352,36 @@ def test_an_adapter_that_gives_what_it_keeps_keeps_it_from_callers(make: Callabl
             (item,) = layer.get(at=at)
             assert item == {"id": "a", "tags": ["x"]}
             item["tags"].append("changed by a caller")
+
+
+class HidesUnmarked(WrappedLog):
+    """As an index that does not show what a killed sync has left."""
+
+    def unmarked(self, partition: str, through: int, limit: int) -> tuple[Unmarked, ...]:
+        del partition, through, limit
+        return ()
+
+
+def test_a_cursor_means_its_own_sync_though_its_marking_was_hidden_until_it_was_compacted(
+    make: Callable[..., Layer], clock: Ticking
+) -> None:
+    log = MemoryEventLog("users")
+    layer, hidden = make(events=log), make(events=HidesUnmarked(log))
+    layer.set([put("0")])
+    layer.sync()
+    layer.set([put(name) for name in "12345"])
+    with pytest.raises(Crashed):
+        make(events=CrashPoints(log, Crash("after move_head", how="raise"))).sync()
+    killed, folded = log.head("").cursor, layer.get()
+    clock.advance(3600)  # the dead hold their lease until it runs out
+    for number in range(10, 20):
+        hidden.set([put(str(number))])
+        hidden.sync()
+    assert killed not in {named.cursor for named in log.head("").segments}, "it is compacted"
+    assert [each.version for each in log.unmarked("", 99, 99)] == [2]
+    for reader in (layer, hidden, make(events=log)):
+        assert reader.get(at=killed) == folded
+    layer.set([put("last")])
+    layer.sync()
+    assert log.unmarked("", 99, 99) == ()
+    assert layer.get(at=killed) == folded
